@@ -1,0 +1,1 @@
+"""One reading each of what a process holds: blocks, objects, native heap, RSS, descriptors, threads, tasks."""

@@ -1,0 +1,193 @@
+"""Every option once: name, type, default, unit and the routes by which it is set.
+
+The table drives the command line, the ini file, the marker, the fixture's arguments and the docs. The
+nearest wins: ini file < command line < marker (module < class < test) < argument.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal
+
+from pytest_memleak import units
+from pytest_memleak.model import Budget
+
+Kind = Literal["flag", "number", "count", "text", "names", "choice"]
+
+
+class SettingError(ValueError):
+    """An option is unknown or badly typed; the message is one sentence for the user."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option. `marker` says whether `no_leak` and the fixture take it, `config` whether ini and CLI do."""
+
+    name: str
+    kind: Kind
+    help: str
+    default: Any = None
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    marker: bool = True
+    config: bool = True
+
+    @property
+    def flag(self) -> str:
+        """The command-line spelling."""
+        return "--memleak" if self.name == "memleak" else "--memleak-" + self.name.replace("_", "-")
+
+    @property
+    def ini(self) -> str:
+        """The ini file's spelling."""
+        return "memleak" if self.name == "memleak" else "memleak_" + self.name
+
+
+OPTIONS: Final[tuple[Option, ...]] = (
+    Option(name="memleak", kind="flag", default=False, marker=False, help="measure the tests marked no_leak"),
+    Option(
+        name="max_mb_per_min",
+        kind="number",
+        unit="MB/min",
+        help="live memory may grow this fast at `rps` requests per second",
+    ),
+    Option(name="rps", kind="number", default=50.0, unit="requests/s", help="the rate that turns bytes per request into MB/min"),
+    Option(name="max_bytes_per_request", kind="number", unit="B/request", help="live memory may grow this much per request"),
+    Option(
+        name="max_objects_per_request",
+        kind="number",
+        unit="objects/request",
+        help="gc-tracked objects may grow this much per request",
+    ),
+    Option(name="max_fds", kind="count", default=0, help="file descriptors that may stay open after the measurement"),
+    Option(name="max_threads", kind="count", default=0, help="threads that may stay after the measurement"),
+    Option(name="max_tasks", kind="count", default=0, help="asyncio tasks that may stay after the measurement"),
+    Option(name="min_calls", kind="count", default=0, help="calls that a clean verdict needs at the least"),
+    Option(name="max_time", kind="number", default=30.0, unit="s", help="time limit of one measurement, without its diagnosis"),
+    Option(
+        name="ignore",
+        kind="names",
+        default=(),
+        help="growth that is known: a dotted holder, a file.py:line or a type name",
+    ),
+    Option(name="reason", kind="text", default="", config=False, help="why this test has this budget; shown in its report"),
+    Option(
+        name="inconclusive",
+        kind="choice",
+        default="warn",
+        choices=("warn", "fail"),
+        marker=False,
+        help="what an INCONCLUSIVE measurement does to its test",
+    ),
+    Option(
+        name="canary",
+        kind="flag",
+        default=False,
+        marker=False,
+        help="plant a leak of the budget's size in each measured test and fail if it is not convicted",
+    ),
+    Option(name="json", kind="text", default="", marker=False, help="write the results to this file"),
+)
+
+BY_NAME: Final[Mapping[str, Option]] = {option.name: option for option in OPTIONS}
+MARKER_NAMES: Final[tuple[str, ...]] = tuple(option.name for option in OPTIONS if option.marker)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of one measurement after all routes are merged; defaults come from the table."""
+
+    max_mb_per_min: float | None = None
+    rps: float = 50.0
+    max_bytes_per_request: float | None = None
+    max_objects_per_request: float | None = None
+    max_fds: int = 0
+    max_threads: int = 0
+    max_tasks: int = 0
+    min_calls: int = 0
+    max_time: float = 30.0
+    ignore: tuple[str, ...] = ()
+    reason: str = ""
+
+    def budget(self) -> Budget:
+        """What these options allow.
+
+        Memory and objects are two views of one growth: a limit on either lifts the other's default of
+        zero, because an allowed object takes memory. Limits in bytes and in MB/min together: the
+        stricter holds.
+        """
+        limits = [] if self.max_bytes_per_request is None else [self.max_bytes_per_request]
+        if self.max_mb_per_min is not None:
+            limits.append(self.max_mb_per_min * units.MB / (60 * self.rps))
+        stated = bool(limits) or self.max_objects_per_request is not None
+        return Budget(
+            bytes_per_request=min(limits) if limits else (None if stated else 0.0),
+            objects_per_request=self.max_objects_per_request if stated else 0.0,
+            fds=self.max_fds,
+            threads=self.max_threads,
+            tasks=self.max_tasks,
+            requests_per_s=self.rps,
+            max_mb_per_min=self.max_mb_per_min,
+        )
+
+
+def parse(option: Option, value: Any, spelt: str) -> Any:
+    """`value` as the option's type, from text or from a Python value.
+
+    `spelt` is how the user spelt the option, for the message of the SettingError that bad input raises.
+    """
+    if option.kind in ("number", "count"):
+        return _number(option, value, spelt)
+    if option.kind == "names":
+        names = value.split() if isinstance(value, str) else value
+        if not isinstance(names, Iterable) or not all(isinstance(name, str) for name in names):
+            raise SettingError(f"{spelt}: expects a list of names, got {value!r}")
+        return tuple(names)
+    if option.kind == "choice" and value not in option.choices:
+        raise SettingError(f"{spelt}: expects one of {', '.join(option.choices)}, got {value!r}")
+    if option.kind == "text" and not isinstance(value, str):
+        raise SettingError(f"{spelt}: expects text, got {value!r}")
+    return value
+
+
+def _number(option: Option, value: Any, spelt: str) -> float | int:
+    wanted = "a whole number of at least 0" if option.kind == "count" else "a number of at least 0"
+    if option.name in ("rps", "max_time"):
+        wanted = "a number above 0"
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise SettingError(f"{spelt}: expects {wanted}, got {value!r}")
+    try:
+        number = float(value)
+    except ValueError:
+        raise SettingError(f"{spelt}: expects {wanted}, got {value!r}") from None
+    whole = option.kind != "count" or number == int(number) if math.isfinite(number) else False
+    positive = number > 0 if wanted == "a number above 0" else number >= 0
+    if not whole or not positive:
+        raise SettingError(f"{spelt}: expects {wanted}, got {value!r}")
+    return int(number) if option.kind == "count" else number
+
+
+def parse_arguments(arguments: Mapping[str, Any], spelt: str) -> dict[str, Any]:
+    """Check the keyword arguments of the marker or the fixture. Raises SettingError that names the valid ones."""
+    parsed = {}
+    for name, value in arguments.items():
+        if name not in MARKER_NAMES:
+            close = difflib.get_close_matches(name, MARKER_NAMES, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise SettingError(f"{spelt}: unknown argument {name!r}{hint} Valid arguments: {', '.join(MARKER_NAMES)}")
+        # None is "not given", so that a test can build its arguments conditionally.
+        if value is not None:
+            parsed[name] = parse(BY_NAME[name], value, f"{spelt}: {name}")
+    return parsed
+
+
+def merge(*layers: Mapping[str, Any]) -> Settings:
+    """Merge parsed layers, the farthest first. `ignore` adds up, everything else is replaced by the nearer."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            merged[name] = (*merged.get("ignore", ()), *value) if name == "ignore" else value
+    return Settings(**merged)

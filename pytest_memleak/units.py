@@ -1,0 +1,53 @@
+"""Numbers as text: the one place where bytes, rates and counts become words.
+
+1 MB = 1,000,000 bytes everywhere, in output and in thresholds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MB: Final = 1_000_000
+
+
+def format_bytes(size: float) -> str:
+    """Bytes as text with three significant digits: `12 B`, `1.06 kB`, `3.3 MB`; a leading minus survives."""
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        # 999.5 B would round to "1000 B": the next unit starts where rounding would reach it.
+        if abs(size) >= factor * 0.9995:
+            return f"{_three_digits(size / factor)} {unit}"
+    return f"{_three_digits(size)} B"
+
+
+def format_rate(amount: float) -> str:
+    """A count per call as text: `1`, `0.02`, `2.5`; three significant digits."""
+    return _three_digits(amount)
+
+
+def format_count(count: int) -> str:
+    """A whole number with thousands separators."""
+    return f"{count:,}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration as text: `0.84 s`, `12.3 s`, `4 min 10 s`."""
+    if seconds < 100:
+        return f"{_three_digits(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def mb_per_min(bytes_per_request: float, requests_per_s: float) -> float:
+    """What a growth per request means at a rate of requests, in MB (1,000,000 bytes) per minute."""
+    return bytes_per_request * requests_per_s * 60 / MB
+
+
+def _three_digits(number: float) -> str:
+    if number == 0:
+        return "0"
+    if abs(number) >= 99.95:
+        return f"{number:.0f}"
+    text = f"{number:.2f}" if abs(number) >= 0.995 else f"{number:.2g}"
+    if "e" in text:
+        text = f"{number:.6f}"
+    return text.rstrip("0").rstrip(".") or "0"

@@ -1,0 +1,1 @@
+"""Judges: pure functions from readings and a budget to a verdict."""

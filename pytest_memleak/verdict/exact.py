@@ -1,0 +1,222 @@
+"""The verdict on exact readings: each resource's growth against its budget, tri-state.
+
+Pure. `judge` looks at the rounds so far and says for each resource CLEAN, LEAK or, while it cannot know,
+INCONCLUSIVE with the reason. It is asked after every round; `final` says that no further round will come.
+Memory is judged on two signals, Python's blocks and the C heap, since neither sees the other's leaks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pytest_memleak.model import NO_GROWTH, Budget, Growth, Judgement, Outcome, Resource
+from pytest_memleak.units import format_bytes, format_count, format_rate
+from pytest_memleak.verdict.trend import Trend, trend, window
+
+UNITS: Final[Mapping[str, float]] = {
+    "blocks": 1, "objects": 1, "fds": 1, "threads": 1, "tasks": 1, "children": 1,
+    # malloc rounds up to 16 B on the platforms that report their heap.
+    "native": 16,
+}  # fmt: skip
+
+PYMALLOC_MAX_BYTES: Final = 512
+"""A block is at most this large (Objects/obmalloc.c); larger ones go to malloc, where `native` sees them."""
+
+HANDLES: Final[Mapping[str, Resource]] = {
+    "fds": Resource.FDS,
+    "threads": Resource.THREADS,
+    "tasks": Resource.TASKS,
+    "children": Resource.CHILDREN,
+}
+
+# What "no growth at all" has to exclude before a bare marker passes, per call. A fiftieth of an object is
+# one in 50 requests: about 230 calls without growth prove it, in 0.4 s through TestClient. A finer leak that
+# shows is convicted all the same; these only say when a flat series is enough.
+_TARGETS: Final[Mapping[str, float]] = {
+    "blocks": 0.05, "objects": 0.02, "native": 16, "fds": 0.02, "threads": 0.02, "tasks": 0.02, "children": 0.02,
+}  # fmt: skip
+
+# Where a program's own jitter does not let the target be reached, a pass may say ten times less once the
+# time is up; its sensitivity statement tells.
+_LOOSE: Final = 10
+
+# Fills look like leaks until they are full. Widespread bounds: SQLAlchemy's compiled cache 500 to 750,
+# re 512, lru_cache 128, hand-written ones 1,000. Growth of memory must last longer than that.
+_FILL_CALLS: Final = 1_500
+
+# Pools too: httpx and aiohttp hold 100 connections, anyio 40 threads, an executor at most 32, SQLAlchemy 15.
+_POOL_UNITS: Final = 100
+
+# When the time is up, less evidence has to do: a test of 100 ms a call makes 300 calls in its 30 s.
+_LATE_CALLS: Final = 100
+_LATE_UNITS: Final = 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rounds:
+    """The readings to judge: cumulative `calls`, one column of levels per readable signal, oldest first."""
+
+    calls: Sequence[int]
+    levels: Mapping[str, Sequence[int]]
+
+    def trend(self, signal: str) -> Trend | None:
+        """The trend of one signal after warm-up; None when it is missing or the rounds are too few."""
+        if signal not in self.levels:
+            return None
+        first = window(len(self.calls))
+        return trend(self.calls[first:], self.levels[signal][first:], UNITS[signal])
+
+    def gained(self, signal: str) -> int:
+        """The rise of a signal since the baseline."""
+        levels = self.levels[signal]
+        return levels[-1] - levels[0] if levels else 0
+
+
+def judge(rounds: Rounds, budget: Budget, *, final: bool = False) -> tuple[Judgement, ...]:
+    """Judge each resource that is budgeted and can be read.
+
+    The growth of memory is in bytes a call: an upper estimate (each block counted as 512 B) until the
+    diagnosis weighs it. A LEAK of memory under a budget above zero means "grows, and may grow too fast":
+    the caller weighs it and decides by `weighed`.
+    """
+    judgements = [_memory(rounds, budget, final)]
+    if budget.objects_per_request is not None and "objects" in rounds.levels:
+        judgements.append(_rate(Resource.OBJECTS, rounds.trend("objects"), budget.objects_per_request, "objects", final))
+    limits = {"fds": budget.fds, "threads": budget.threads, "tasks": budget.tasks, "children": budget.children}
+    judgements += [_handles(rounds, signal, limits[signal], final) for signal in HANDLES if signal in rounds.levels]
+    return tuple(judgements)
+
+
+def overall(judgements: Sequence[Judgement]) -> Outcome:
+    """One leak convicts; without one, one doubt leaves it open."""
+    outcomes = {judgement.outcome for judgement in judgements}
+    for outcome in (Outcome.LEAK, Outcome.INCONCLUSIVE):
+        if outcome in outcomes:
+            return outcome
+    return Outcome.CLEAN
+
+
+def weighed(judgement: Judgement, growth: Growth, budget: Budget) -> Judgement:
+    """The judgement on memory after its bytes were weighed: `growth` in bytes a call."""
+    limit = budget.bytes_per_request
+    if limit is None or growth.high <= limit:
+        why = f"grew {format_bytes(growth.per_call)} per call, within its budget of {format_bytes(limit or 0)}"
+        return dataclasses.replace(judgement, outcome=Outcome.CLEAN, growth=growth, why=why)
+    if growth.low > limit:
+        return dataclasses.replace(judgement, growth=growth)
+    why = (
+        f"grew between {format_bytes(growth.low)} and {format_bytes(growth.high)} per call: "
+        f"too close to its budget of {format_bytes(limit)} to tell"
+    )
+    return dataclasses.replace(judgement, outcome=Outcome.INCONCLUSIVE, growth=growth, why=why)
+
+
+def sensitivity(rounds: Rounds) -> str:
+    """The smallest leak that these rounds exclude, as a sentence; empty when nothing could be excluded."""
+    parts = []
+    objects = rounds.trend("objects")
+    if objects is not None:
+        parts.append(f"{format_rate(max(objects.growth.high, 0))} objects")
+    memory = _memory_bound(rounds.trend("blocks"), rounds.trend("native"))
+    if memory is not None:
+        parts.append(format_bytes(memory.high))
+    return f"no leak above {' or '.join(parts)} per call (99 %)" if parts else ""
+
+
+def _memory_bound(blocks: Trend | None, native: Trend | None) -> Growth | None:
+    """Bytes per call at the most: blocks at their largest size, plus the C heap."""
+    if blocks is None and native is None:
+        return None
+    block_growth = blocks.growth if blocks else NO_GROWTH
+    native_growth = native.growth if native else NO_GROWTH
+    return Growth(
+        per_call=max(0.0, PYMALLOC_MAX_BYTES * block_growth.per_call) + max(0.0, native_growth.per_call),
+        low=max(0.0, native_growth.low),
+        high=max(0.0, PYMALLOC_MAX_BYTES * block_growth.high) + max(0.0, native_growth.high),
+    )
+
+
+def _memory(rounds: Rounds, budget: Budget, final: bool) -> Judgement:
+    blocks, native = rounds.trend("blocks"), rounds.trend("native")
+    bound = _memory_bound(blocks, native)
+    limit = budget.bytes_per_request
+    if limit is None:
+        return Judgement(
+            resource=Resource.MEMORY, outcome=Outcome.CLEAN, growth=bound or NO_GROWTH, limit=None, why="not limited"
+        )
+    if bound is None:
+        why = "too few rounds" if "blocks" in rounds.levels or "native" in rounds.levels else "no probe of memory works here"
+        return Judgement(resource=Resource.MEMORY, outcome=Outcome.INCONCLUSIVE, growth=NO_GROWTH, limit=limit, why=why)
+    if limit > 0 and bound.high <= limit:
+        why = f"grew at most {format_bytes(bound.high)} per call, within its budget of {format_bytes(limit)}"
+        return Judgement(resource=Resource.MEMORY, outcome=Outcome.CLEAN, growth=bound, limit=limit, why=why)
+    parts = [
+        _rate(Resource.MEMORY, part, 0.0, signal, final)
+        for signal, part in (("blocks", blocks), ("native", native))
+        if part is not None
+    ]
+    outcome = overall(parts)
+    # The part that decided explains; a flat C heap has nothing to say about leaking blocks.
+    why = next(part.why for part in parts if part.outcome is outcome)
+    return Judgement(resource=Resource.MEMORY, outcome=outcome, growth=bound, limit=limit, why=why)
+
+
+def _rate(resource: Resource, found: Trend | None, limit: float, signal: str, final: bool) -> Judgement:
+    """Judge a rate of growth per call against `limit` (same unit)."""
+
+    def judgement(outcome: Outcome, why: str) -> Judgement:
+        return Judgement(
+            resource=resource, outcome=outcome, growth=found.growth if found else NO_GROWTH, limit=limit, why=why
+        )
+
+    if found is None:
+        return judgement(Outcome.INCONCLUSIVE, "too few rounds")
+    growth = found.growth
+    target = limit if limit > 0 else _TARGETS[signal]
+    grows = growth.low > limit
+    if not grows and growth.high <= target:
+        return judgement(Outcome.CLEAN, f"flat over {format_count(found.calls)} calls")
+    if grows and found.sustained and not found.fading:
+        enough = found.calls >= _FILL_CALLS
+        if enough or (final and found.calls >= _LATE_CALLS and found.gained >= _LATE_UNITS * UNITS[signal]):
+            return judgement(Outcome.LEAK, f"grew steadily over {format_count(found.calls)} calls")
+    if final and growth.high <= (target if limit > 0 else target * _LOOSE) and not (grows and found.sustained):
+        return judgement(Outcome.CLEAN, f"no lasting growth over {format_count(found.calls)} calls")
+    return judgement(Outcome.INCONCLUSIVE, _doubt(found, grows, signal))
+
+
+def _doubt(found: Trend, grows: bool, signal: str) -> str:
+    over = f"over {format_count(found.calls)} calls"
+    unit = "B" if signal == "native" else signal
+    if not grows:
+        return f"the readings scatter: between {format_rate(found.growth.low)} and {format_rate(found.growth.high)} {unit} per call {over}"
+    if found.fading:
+        return f"grows by {format_rate(found.growth.per_call)} {unit} per call, but ever slower {over}: a cache that fills?"
+    if not found.sustained:
+        return f"grows in steps {over}, not with every round"
+    return f"grows by {format_rate(found.growth.per_call)} {unit} per call, but only {over}: a cache that fills?"
+
+
+def _handles(rounds: Rounds, signal: str, allowed: int, final: bool) -> Judgement:
+    """Judge what comes in whole pieces (descriptors, threads, tasks, processes) against a number allowed."""
+    resource = HANDLES[signal]
+    found = rounds.trend(signal)
+    gained = rounds.gained(signal)
+
+    def judgement(outcome: Outcome, why: str) -> Judgement:
+        return Judgement(
+            resource=resource, outcome=outcome, growth=found.growth if found else NO_GROWTH, limit=allowed, why=why
+        )
+
+    if found is None:
+        return judgement(Outcome.INCONCLUSIVE, "too few rounds")
+    if gained <= allowed:
+        return judgement(Outcome.CLEAN, f"{gained:+d} in all")
+    grows = found.growth.low > 0
+    if not grows and found.growth.high <= _TARGETS[signal] * (_LOOSE if final else 1):
+        return judgement(Outcome.CLEAN, f"flat over {format_count(found.calls)} calls, {gained:+d} in all")
+    if grows and found.sustained and not found.fading and gained >= (_LATE_UNITS if final else _POOL_UNITS):
+        return judgement(Outcome.LEAK, f"grew steadily over {format_count(found.calls)} calls")
+    return judgement(Outcome.INCONCLUSIVE, _doubt(found, grows, signal))

@@ -1,0 +1,117 @@
+"""How a level moves with the number of calls: slope, interval, and whether the growth lasts.
+
+Pure. A level is the sum of what the calls keep (proportional to calls) and of jitter that never
+accumulates (worker threads that finish a little later, free lists, warm caches). The slope is ordinary
+least squares over the later rounds; what makes it trustworthy is the shape test beside it: a leak grows in
+every quarter of the window and as fast at its end as at its start, while a step, a cache that fills and a
+sawtooth do not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from pytest_memleak.model import Growth
+
+MIN_ROUNDS: Final = 7
+"""Readings that a window needs: four quarters of at least one round, and five degrees of freedom."""
+
+# Student's t, two-sided 99 %, by degrees of freedom (standard table); beyond 30 the normal value serves
+# with the margin of the last row.
+_T_99: Final = {
+    1: 63.66, 2: 9.92, 3: 5.84, 4: 4.60, 5: 4.03, 6: 3.71, 7: 3.50, 8: 3.36, 9: 3.25, 10: 3.17, 12: 3.05,
+    15: 2.95, 20: 2.85, 30: 2.75,
+}  # fmt: skip
+
+# A Poisson process that showed nothing in n calls has, at 99 %, a rate below -ln(0.01)/n = 4.6/n.
+UNSEEN_UNITS: Final = -math.log(0.01)
+
+# Each quarter of the window must grow at least half as fast as the whole: one quarter without growth (a
+# step, the flat part of a fill) never passes, Poisson noise is allowed for beside it.
+_QUARTER_SHARE: Final = 0.5
+
+# A filling cache with random keys falls off exponentially; at half its time constant the second half of
+# the window grows 0.78 times as fast as the first. A leak's halves differ by jitter only.
+_FADING_SHARE: Final = 0.85
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """How one signal moved over a window of `calls` calls.
+
+    `gained` is the level's rise over the window in the signal's unit. `sustained` and `fading` are the
+    shape test; both false means irregular.
+    """
+
+    growth: Growth
+    gained: float
+    calls: int
+    sustained: bool
+    fading: bool
+
+
+def trend(calls: Sequence[int], levels: Sequence[int], unit: float) -> Trend | None:
+    """Judge the movement of `levels` (one per round) over cumulative `calls`.
+
+    `unit` is the smallest amount that a leak can keep (1 object, 16 B of malloc); with `n` calls and no
+    growth the interval still ends at 4.6 units / n. None when there are fewer than MIN_ROUNDS readings or
+    no calls between them.
+    """
+    count = len(calls)
+    span = calls[-1] - calls[0] if count else 0
+    if count < MIN_ROUNDS or span <= 0:
+        return None
+    slope, deviation, spread = _least_squares(calls, levels)
+    half = _t99(count - 2) * deviation / math.sqrt(spread) + UNSEEN_UNITS * unit / span
+    return Trend(
+        growth=Growth(per_call=slope, low=slope - half, high=slope + half),
+        gained=levels[-1] - levels[0],
+        calls=span,
+        sustained=_sustained(calls, levels, slope, unit),
+        fading=_fading(calls, levels, deviation, unit),
+    )
+
+
+def window(length: int) -> int:
+    """The first row to judge of `length` rows: the first third is taken as warm-up, whatever happened in it."""
+    return min(length // 3, max(0, length - MIN_ROUNDS))
+
+
+def _least_squares(calls: Sequence[int], levels: Sequence[int]) -> tuple[float, float, float]:
+    """Slope, standard deviation of the residuals, and the sum of squares of calls about their mean."""
+    count = len(calls)
+    mean_x = sum(calls) / count
+    mean_y = sum(levels) / count
+    spread = sum((x - mean_x) ** 2 for x in calls)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(calls, levels)) / spread
+    residual = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(calls, levels))
+    return slope, math.sqrt(residual / (count - 2)), spread
+
+
+def _t99(freedom: int) -> float:
+    return next((_T_99[known] for known in sorted(_T_99, reverse=True) if known <= freedom), _T_99[1])
+
+
+def _sustained(calls: Sequence[int], levels: Sequence[int], slope: float, unit: float) -> bool:
+    last = len(calls) - 1
+    cuts = [round(quarter * last / 4) for quarter in range(5)]
+    for start, end in zip(cuts, cuts[1:]):
+        expected = slope * (calls[end] - calls[start])
+        gained = levels[end] - levels[start]
+        if gained <= 0 or gained < _QUARTER_SHARE * expected - 2 * math.sqrt(max(0.0, unit * expected)):
+            return False
+    return True
+
+
+def _fading(calls: Sequence[int], levels: Sequence[int], deviation: float, unit: float) -> bool:
+    middle = len(calls) // 2
+    early = (levels[middle] - levels[0]) / max(1, calls[middle] - calls[0])
+    late_calls = calls[-1] - calls[middle]
+    late = levels[-1] - levels[middle]
+    expected = early * late_calls
+    # Two standard deviations of what jitter and chance do to the two readings that make a half.
+    noise = 2 * (math.sqrt(max(0.0, unit * expected)) + deviation * math.sqrt(2))
+    return expected > 0 and late < _FADING_SHARE * expected - noise
