@@ -71,13 +71,17 @@ NO_GROWTH: Final = Growth(per_call=0.0, low=0.0, high=0.0)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The verdict on one resource, with the sentence that explains it."""
+    """The verdict on one resource, with the sentence that explains it.
+
+    `signals` are the readings that decided a LEAK of memory: "blocks", "native" or both.
+    """
 
     resource: Resource
     outcome: Outcome
     growth: Growth
     limit: float | None
     why: str
+    signals: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,8 @@ class Frame:
     line: int
     function: str = ""
     source: str = ""
+    is_library: bool = False
+    """Whether the file is an installed package's or the interpreter's, not the user's own."""
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}"

@@ -31,14 +31,21 @@ class Probes:
 
     read: dict[str, Callable[[], int]]
     missing: dict[str, str]
+    objects: TrackedObjects | None = None
+
+    def refreeze(self) -> None:
+        """The heap was frozen or thawed: what was known of it is void."""
+        if self.objects is not None:
+            self.objects.refreeze()
 
 
 def find_probes(loops: Sequence[asyncio.AbstractEventLoop] = (), *, tasks_missing: str = "") -> Probes:
     """Try each probe on this interpreter. `loops` are the event loops whose tasks are counted."""
     process = psutil.Process()
+    tracked: dict[str, TrackedObjects] = {}
     candidates: dict[str, tuple[Callable[[], Callable[[], int]], str]] = {
         "blocks": (_blocks, "this interpreter does not count its allocated blocks"),
-        "objects": (lambda: TrackedObjects().count, "this interpreter does not list the objects of its collector"),
+        "objects": (lambda: tracked.setdefault("objects", TrackedObjects()).count, "this interpreter does not list the objects of its collector"),
         "native": (_native, "the C heap in use reports no statistics (musl, jemalloc, tcmalloc, mimalloc, old psutil)"),
         "rss": (lambda: lambda: process.memory_info().rss, "the platform does not report the process's memory"),
         "fds": (lambda: _fds(process), "the platform does not report open descriptors"),
@@ -59,7 +66,7 @@ def find_probes(loops: Sequence[asyncio.AbstractEventLoop] = (), *, tasks_missin
         missing["tasks"] = tasks_missing
     else:
         read["tasks"] = lambda: sum(map(count_tasks, loops))
-    return Probes(read=read, missing=missing)
+    return Probes(read=read, missing=missing, objects=tracked.get("objects"))
 
 
 class _Blind(Exception):

@@ -1,7 +1,7 @@
 """The verdict on exact readings: each resource's growth against its budget, tri-state.
 
 Pure. `judge` looks at the rounds so far and says for each resource CLEAN, LEAK or, while it cannot know,
-INCONCLUSIVE with the reason. It is asked after every round; `final` says that no further round will come.
+INCONCLUSIVE with the reason. It is asked after every round; the `Demand` says how much evidence convicts.
 Memory is judged on two signals, Python's blocks and the C heap, since neither sees the other's leaks.
 """
 
@@ -42,16 +42,31 @@ _TARGETS: Final[Mapping[str, float]] = {
 # time is up; its sensitivity statement tells.
 _LOOSE: Final = 10
 
-# Fills look like leaks until they are full. Widespread bounds: SQLAlchemy's compiled cache 500 to 750,
-# re 512, lru_cache 128, hand-written ones 1,000. Growth of memory must last longer than that.
-_FILL_CALLS: Final = 1_500
 
-# Pools too: httpx and aiohttp hold 100 connections, anyio 40 threads, an executor at most 32, SQLAlchemy 15.
-_POOL_UNITS: Final = 100
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """How long growth has to last before it convicts.
 
-# When the time is up, less evidence has to do: a test of 100 ms a call makes 300 calls in its 30 s.
-_LATE_CALLS: Final = 100
-_LATE_UNITS: Final = 20
+    `calls` and `units` hold for memory and objects (units of the signal gained), `handles` for what comes
+    in whole pieces. `loose` accepts a pass that excludes ten times less.
+    """
+
+    calls: int
+    units: int
+    handles: int
+    loose: bool = False
+
+
+SUSPECT: Final = Demand(calls=1_500, units=5, handles=100)
+"""While there is time. Fills look like leaks until they are full: SQLAlchemy's compiled cache takes 500 to
+750 entries, re 512, hand-written ones 1,000; pools too: httpx and aiohttp hold 100 connections, anyio 40
+threads, an executor 32."""
+
+LATE: Final = Demand(calls=100, units=20, handles=45, loose=True)
+"""When the time is up: a test of 100 ms a call makes 300 calls in its 30 s; 45 is more than anyio's 40 threads."""
+
+CONFIRM: Final = Demand(calls=1, units=4, handles=4)
+"""On a thawed heap, for growth that has met one of the demands above before."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +75,14 @@ class Rounds:
 
     calls: Sequence[int]
     levels: Mapping[str, Sequence[int]]
+    whole: bool = False
+    """Whether all rounds count; else the first third is taken as warm-up."""
 
     def trend(self, signal: str) -> Trend | None:
         """The trend of one signal after warm-up; None when it is missing or the rounds are too few."""
         if signal not in self.levels:
             return None
-        first = window(len(self.calls))
+        first = 0 if self.whole else window(len(self.calls))
         return trend(self.calls[first:], self.levels[signal][first:], UNITS[signal])
 
     def gained(self, signal: str) -> int:
@@ -74,18 +91,18 @@ class Rounds:
         return levels[-1] - levels[0] if levels else 0
 
 
-def judge(rounds: Rounds, budget: Budget, *, final: bool = False) -> tuple[Judgement, ...]:
+def judge(rounds: Rounds, budget: Budget, demand: Demand = SUSPECT) -> tuple[Judgement, ...]:
     """Judge each resource that is budgeted and can be read.
 
     The growth of memory is in bytes a call: an upper estimate (each block counted as 512 B) until the
     diagnosis weighs it. A LEAK of memory under a budget above zero means "grows, and may grow too fast":
     the caller weighs it and decides by `weighed`.
     """
-    judgements = [_memory(rounds, budget, final)]
+    judgements = [_memory(rounds, budget, demand)]
     if budget.objects_per_request is not None and "objects" in rounds.levels:
-        judgements.append(_rate(Resource.OBJECTS, rounds.trend("objects"), budget.objects_per_request, "objects", final))
+        judgements.append(_rate(Resource.OBJECTS, rounds.trend("objects"), budget.objects_per_request, "objects", demand))
     limits = {"fds": budget.fds, "threads": budget.threads, "tasks": budget.tasks, "children": budget.children}
-    judgements += [_handles(rounds, signal, limits[signal], final) for signal in HANDLES if signal in rounds.levels]
+    judgements += [_handles(rounds, signal, limits[signal], demand) for signal in HANDLES if signal in rounds.levels]
     return tuple(judgements)
 
 
@@ -138,7 +155,7 @@ def _memory_bound(blocks: Trend | None, native: Trend | None) -> Growth | None:
     )
 
 
-def _memory(rounds: Rounds, budget: Budget, final: bool) -> Judgement:
+def _memory(rounds: Rounds, budget: Budget, demand: Demand) -> Judgement:
     blocks, native = rounds.trend("blocks"), rounds.trend("native")
     bound = _memory_bound(blocks, native)
     limit = budget.bytes_per_request
@@ -152,18 +169,25 @@ def _memory(rounds: Rounds, budget: Budget, final: bool) -> Judgement:
     if limit > 0 and bound.high <= limit:
         why = f"grew at most {format_bytes(bound.high)} per call, within its budget of {format_bytes(limit)}"
         return Judgement(resource=Resource.MEMORY, outcome=Outcome.CLEAN, growth=bound, limit=limit, why=why)
-    parts = [
-        _rate(Resource.MEMORY, part, 0.0, signal, final)
+    parts = {
+        signal: _rate(Resource.MEMORY, part, 0.0, signal, demand)
         for signal, part in (("blocks", blocks), ("native", native))
         if part is not None
-    ]
-    outcome = overall(parts)
+    }
+    outcome = overall(tuple(parts.values()))
     # The part that decided explains; a flat C heap has nothing to say about leaking blocks.
-    why = next(part.why for part in parts if part.outcome is outcome)
-    return Judgement(resource=Resource.MEMORY, outcome=outcome, growth=bound, limit=limit, why=why)
+    deciding = tuple(signal for signal, part in parts.items() if part.outcome is outcome)
+    return Judgement(
+        resource=Resource.MEMORY,
+        outcome=outcome,
+        growth=bound,
+        limit=limit,
+        why=parts[deciding[0]].why,
+        signals=deciding if outcome is Outcome.LEAK else (),
+    )
 
 
-def _rate(resource: Resource, found: Trend | None, limit: float, signal: str, final: bool) -> Judgement:
+def _rate(resource: Resource, found: Trend | None, limit: float, signal: str, demand: Demand) -> Judgement:
     """Judge a rate of growth per call against `limit` (same unit)."""
 
     def judgement(outcome: Outcome, why: str) -> Judgement:
@@ -179,10 +203,9 @@ def _rate(resource: Resource, found: Trend | None, limit: float, signal: str, fi
     if not grows and growth.high <= target:
         return judgement(Outcome.CLEAN, f"flat over {format_count(found.calls)} calls")
     if grows and found.sustained and not found.fading:
-        enough = found.calls >= _FILL_CALLS
-        if enough or (final and found.calls >= _LATE_CALLS and found.gained >= _LATE_UNITS * UNITS[signal]):
+        if found.calls >= demand.calls and found.gained >= demand.units * UNITS[signal]:
             return judgement(Outcome.LEAK, f"grew steadily over {format_count(found.calls)} calls")
-    if final and growth.high <= (target if limit > 0 else target * _LOOSE) and not (grows and found.sustained):
+    if demand.loose and growth.high <= (target if limit > 0 else target * _LOOSE) and not (grows and found.sustained):
         return judgement(Outcome.CLEAN, f"no lasting growth over {format_count(found.calls)} calls")
     return judgement(Outcome.INCONCLUSIVE, _doubt(found, grows, signal))
 
@@ -199,7 +222,7 @@ def _doubt(found: Trend, grows: bool, signal: str) -> str:
     return f"grows by {format_rate(found.growth.per_call)} {unit} per call, but only {over}: a cache that fills?"
 
 
-def _handles(rounds: Rounds, signal: str, allowed: int, final: bool) -> Judgement:
+def _handles(rounds: Rounds, signal: str, allowed: int, demand: Demand) -> Judgement:
     """Judge what comes in whole pieces (descriptors, threads, tasks, processes) against a number allowed."""
     resource = HANDLES[signal]
     found = rounds.trend(signal)
@@ -215,8 +238,8 @@ def _handles(rounds: Rounds, signal: str, allowed: int, final: bool) -> Judgemen
     if gained <= allowed:
         return judgement(Outcome.CLEAN, f"{gained:+d} in all")
     grows = found.growth.low > 0
-    if not grows and found.growth.high <= _TARGETS[signal] * (_LOOSE if final else 1):
+    if not grows and found.growth.high <= _TARGETS[signal] * (_LOOSE if demand.loose else 1):
         return judgement(Outcome.CLEAN, f"flat over {format_count(found.calls)} calls, {gained:+d} in all")
-    if grows and found.sustained and not found.fading and gained >= (_LATE_UNITS if final else _POOL_UNITS):
+    if grows and found.sustained and not found.fading and gained >= demand.handles:
         return judgement(Outcome.LEAK, f"grew steadily over {format_count(found.calls)} calls")
     return judgement(Outcome.INCONCLUSIVE, _doubt(found, grows, signal))

@@ -1,0 +1,16 @@
+"""Which pages were looked at: the shop window shows what others looked at last."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+router = APIRouter()
+visits: list[dict[str, Any]] = []
+
+
+@router.post("/visits")
+async def record_visit(page: str, request: Request) -> list[str]:
+    """Record a visit and give the pages that were visited last."""
+    visits.append({"page": page, "at": time.time(), "agent": request.headers.get("user-agent", "")})
+    return [visit["page"] for visit in visits[-3:]]

@@ -1,0 +1,214 @@
+"""The diagnosis: the same workload again, under tracemalloc, to answer what, where, who and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import gc
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
+
+from pytest_memleak.diagnosis import allocations, containers, handles, holders
+from pytest_memleak.diagnosis.holders import Held
+from pytest_memleak.model import Growth, Leak, Resource
+from pytest_memleak.probes.catalogue import Probes
+from pytest_memleak.probes.heap import Heap
+from pytest_memleak.probes.rest import at_rest
+from pytest_memleak.verdict.trend import trend
+from pytest_memleak.workloads.steps import CallNumbers, Steps
+
+_ROUNDS: Final = 6
+"""Three before the middle survey and three after it; with the baseline they make a trend."""
+
+# Growth that is to be named must stand out from what merely warms up under tracing: 40 entries do.
+_WANTED_UNITS: Final = 40
+# Where nothing runs out, more calls make the bytes exact; descriptors and threads do run out.
+_WANTED_CALLS: Final = 240
+_MIN_CALLS: Final = 30
+_MAX_S: Final = 5.0
+# Tracing 16 frames makes calls 5 to 25 times as slow (4,840 requests/s fall to 180 at ten frames).
+_SLOWDOWN: Final = 15
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Suspicion:
+    """What the verdict suspects: rates per call from the rounds, which resources are convicted so far."""
+
+    resources: frozenset[Resource]
+    rates: Mapping[str, float]
+    seconds_per_call: float
+    native_only: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the diagnosis saw. `memory` is bytes per call, weighed; None when nothing was traced."""
+
+    leaks: tuple[Leak, ...]
+    notes: tuple[str, ...]
+    memory: Growth | None
+    shown_again: frozenset[Resource]
+
+
+def calls_wanted(suspicion: Suspicion) -> int:
+    """How many calls the diagnosis makes: enough for the slowest growth, as far as its time allows."""
+    if suspicion.resources & {Resource.FDS, Resource.THREADS, Resource.CHILDREN}:
+        return _MIN_CALLS
+    rates = [suspicion.rates[signal] for signal in ("objects", "blocks") if suspicion.rates.get(signal, 0) > 0]
+    wanted = max(_WANTED_CALLS, math.ceil(_WANTED_UNITS / max(rates))) if rates else _WANTED_CALLS
+    affordable = _MAX_S / max(1e-7, suspicion.seconds_per_call * _SLOWDOWN)
+    return int(max(_MIN_CALLS, min(wanted, affordable)))
+
+
+def inquire(
+    suspicion: Suspicion,
+    *,
+    heap: Heap,
+    probes: Probes,
+    numbers: CallNumbers,
+    loops: Sequence[asyncio.AbstractEventLoop],
+    roots: Mapping[int, str],
+    empty_stores: Callable[[], None],
+) -> Steps[Findings]:
+    """Repeat the workload under observation. Leaves the heap thawed and tracing as it was found."""
+    calls = calls_wanted(suspicion)
+    share = max(1, math.ceil(calls / _ROUNDS))
+    heap.thaw()
+    census = containers.census()
+    made_before = numbers.made
+    threads, tasks, fds = handles.thread_ids(), handles.task_ids(loops), handles.open_fds()
+    heap.freeze()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(allocations.tracing())
+        yield numbers.take(min(3, share))
+        empty_stores()
+        yield from at_rest(probes)
+        levels = _Levels(probes)
+        surveys = [levels.survey()]
+        levels.read(numbers.made)
+        for number in range(_ROUNDS):
+            yield numbers.take(share)
+            empty_stores()
+            yield from at_rest(probes)
+            levels.read(numbers.made)
+            if number in (_ROUNDS // 2 - 1, _ROUNDS - 1):
+                surveys.append(levels.survey())
+        made = numbers.made - made_before
+        new = holders.new_objects()
+        heap.thaw()
+        held = holders.find(census, new, made, _least(suspicion, made), roots)
+        del new[:]
+        leaks, notes = _handle_leaks(suspicion, fds, threads, tasks, loops, made)
+        memory = levels.memory(surveys[0], surveys[-1], suspicion.rates.get("native", 0.0))
+        sites = allocations.growing_sites((surveys[0], surveys[1], surveys[2]), share * _ROUNDS)
+    leaks += holders.memory_leaks(held, sites, memory.per_call if memory else 0.0, suspicion.native_only)
+    return Findings(
+        leaks=tuple(holders.ranked(leaks)),
+        notes=(*notes, *held.notes),
+        memory=memory,
+        shown_again=levels.shown_again(suspicion, traced=bool(held.kept or held.known_kept or held.loose or sites)),
+    )
+
+
+def _least(suspicion: Suspicion, calls: int) -> int:
+    """How many entries a container has to gain to be worth a look: a fifth of the slowest growth expected."""
+    rates = [rate for signal, rate in suspicion.rates.items() if signal != "rss" and rate > 0]
+    expected = min(1.0, *rates, suspicion.rates.get("objects") or 1.0) * calls
+    return max(3, round(expected / 5))
+
+
+def _handle_leaks(
+    suspicion: Suspicion,
+    fds: dict[int, str],
+    threads: Collection[int],
+    tasks: Collection[int],
+    loops: Sequence[asyncio.AbstractEventLoop],
+    made: int,
+) -> tuple[list[Leak], list[str]]:
+    leaks: list[Leak] = []
+    thread_leaks, notes = handles.thread_leaks(threads, made)
+    if Resource.FDS in suspicion.resources:
+        leaks += handles.fd_leaks(fds, made)
+    if Resource.THREADS in suspicion.resources:
+        leaks += thread_leaks
+    if Resource.TASKS in suspicion.resources:
+        leaks += handles.task_leaks(loops, tasks, made)
+    return leaks, notes
+
+
+class _Levels:
+    """The levels at rest during the diagnosis, for weighing and for seeing the growth again.
+
+    What the surveys themselves take is subtracted from the readings after them.
+    """
+
+    __slots__ = ("calls", "overhead", "probes", "signals", "traced")
+
+    def __init__(self, probes: Probes) -> None:
+        self.probes = probes
+        self.calls: list[int] = []
+        self.traced: list[int] = []
+        self.signals: dict[str, list[int]] = collections.defaultdict(list)
+        self.overhead: collections.Counter[str] = collections.Counter()
+
+    def read(self, calls: int) -> None:
+        self.calls.append(calls)
+        self.traced.append(allocations.traced_bytes() - self.overhead["traced"])
+        for signal, probe in self.probes.read.items():
+            self.signals[signal].append(probe() - self.overhead[signal])
+
+    def survey(self) -> allocations.Survey:
+        before = {signal: probe() for signal, probe in self.probes.read.items()}
+        traced = allocations.traced_bytes()
+        taken = allocations.survey()
+        gc.collect()
+        self.overhead["traced"] += allocations.traced_bytes() - traced
+        for signal, probe in self.probes.read.items():
+            self.overhead[signal] += probe() - before[signal]
+        return taken
+
+    def memory(self, first: allocations.Survey, last: allocations.Survey, native_rate: float) -> Growth | None:
+        """Bytes per call: what tracemalloc saw stay, and the growth of the C heap that it did not see.
+
+        `native_rate` is the C heap's growth per call before tracing began (a trace lives in the C heap).
+        """
+        # One pointer is the least that a call can keep.
+        found = trend(self.calls, self.traced, 8)
+        if found is None or not last:
+            return None
+        seen = allocations.large_bytes_gained(first, last) / max(1, self.calls[-1] - self.calls[0])
+        unseen = native_rate - seen
+        # The tables of growing containers double in the C heap at moments of their own: only what is more
+        # than Python's whole growth is a second leak.
+        return found.growth.minus(-unseen) if unseen > max(16.0, found.growth.per_call) else found.growth
+
+    def shown_again(self, suspicion: Suspicion, *, traced: bool) -> frozenset[Resource]:
+        """The suspected resources that grew in these rounds too, at a third of the suspected rate or more.
+
+        `traced`: a container, type or site grew in both halves; it speaks for memory and objects, whose
+        levels the tracing itself disturbs. The C heap and whole pieces are read.
+        """
+        made = max(1, self.calls[-1] - self.calls[0])
+        again = set()
+        for resource in suspicion.resources:
+            if resource in (Resource.MEMORY, Resource.OBJECTS) and not suspicion.native_only:
+                shown = traced
+            else:
+                signal = _SIGNALS[resource]
+                rate = suspicion.rates.get(signal, 0.0)
+                shown = self.signals[signal][-1] - self.signals[signal][0] >= made * rate / 3
+            if shown:
+                again.add(resource)
+        return frozenset(again)
+
+
+_SIGNALS: Final = {
+    Resource.MEMORY: "native",
+    Resource.FDS: "fds",
+    Resource.THREADS: "threads",
+    Resource.TASKS: "tasks",
+    Resource.CHILDREN: "children",
+}

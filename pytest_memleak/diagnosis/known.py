@@ -1,0 +1,100 @@
+"""Growth that is no leak: containers bounded by construction, recorders of the test tools, the user's list."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pytest_memleak.diagnosis import retention
+from pytest_memleak.model import Leak
+
+_LRU_CACHE: Final = type(functools.lru_cache(lambda: None))
+
+# What hand-written bounded containers call their bound; the owner is the object that holds the container.
+_BOUND_ATTRIBUTES: Final = ("maxsize", "_maxsize", "max_size", "_max_size", "maxlen", "capacity", "_capacity", "max_entries")
+
+# unittest.mock keeps every call, pytest's monkeypatch every replaced attribute until the test ends.
+_RECORDERS: Final = {
+    ("unittest.mock", "_CallList"): "unittest.mock records every call",
+    ("_pytest.monkeypatch", "MonkeyPatch"): "monkeypatch keeps what it replaced until the test ends",
+    ("_pytest.logging", "LogCaptureHandler"): "pytest captures the log",
+    ("_pytest.recwarn", "WarningsRecorder"): "pytest records warnings",
+}
+
+
+def lru_cache_around(container: object) -> Any | None:
+    """The `functools.lru_cache` wrapper whose table a dict is, None for another dict."""
+    return retention.referrer_of_type(container, (_LRU_CACHE,)) if type(container) is dict else None
+
+
+def bound_of(container: Any, length: int) -> str:
+    """What bounds a container, in words; empty when nothing that can be seen does."""
+    wrapper = lru_cache_around(container)
+    if wrapper is not None:
+        maxsize = wrapper.cache_parameters()["maxsize"]
+        return "" if maxsize is None else f"lru_cache(maxsize={maxsize})"
+    maxlen = getattr(container, "maxlen", None) if type(container).__name__ == "deque" else None
+    if maxlen is not None:
+        return f"deque(maxlen={maxlen})"
+    for owner in (container, *_owners(container)):
+        bound = _stated_bound(owner)
+        if bound is not None and bound[1] >= length:
+            return f"{type(owner).__qualname__}.{bound[0]}={bound[1]}"
+    return ""
+
+
+def recorder_of(container: Any) -> str:
+    """Which recorder of the test tools a container belongs to, in words; empty for none."""
+    for owner in (container, *_owners(container)):
+        kind = type(owner)
+        reason = _RECORDERS.get((kind.__module__, kind.__qualname__))
+        if reason:
+            return reason
+    return ""
+
+
+def is_ignored(leak: Leak, ignore: Sequence[str]) -> str:
+    """The entry of `ignore=` that covers a leak; empty when none does.
+
+    An entry is a holder's dotted name (or the start of it up to a dot), `file.py:line` (any tail of the
+    path), or a type's name as it stands in what grows.
+    """
+    for entry in ignore:
+        holder = leak.holder.name if leak.holder else ""
+        if holder == entry or holder.startswith((entry + ".", entry + "[")):
+            return entry
+        if ":" in entry and any(_is_place(str(frame), entry) for site in leak.sites for frame in (site.frame, site.inner) if frame):
+            return entry
+        # Types are words of the description, never parts of words.
+        if re.search(rf"(?<![\w.]){re.escape(entry)}(?![\w.])", leak.what):
+            return entry
+    return ""
+
+
+def _is_place(place: str, entry: str) -> bool:
+    return place == entry or place.endswith("/" + entry)
+
+
+def _owners(container: Any) -> list[Any]:
+    """The objects one or two references above a container: its instance, possibly through a `__dict__`."""
+    import gc
+
+    found = []
+    for owner in gc.get_referrers(container):
+        if isinstance(owner, dict):
+            found += [upper for upper in gc.get_referrers(owner) if getattr(upper, "__dict__", None) is owner]
+        elif not isinstance(owner, (list, tuple, set)) and type(owner).__name__ not in ("frame", "generator"):
+            found.append(owner)
+    return found
+
+
+def _stated_bound(owner: Any) -> tuple[str, int] | None:
+    names = (f"_{base.__name__}__maxsize" for base in type(owner).__mro__)
+    for name in (*_BOUND_ATTRIBUTES, *names):
+        namespace = retention.instance_dict(owner) or {}
+        value = namespace.get(name)
+        if type(value) is int and value > 0:
+            return name, value
+    return None

@@ -1,0 +1,227 @@
+"""Who keeps an object alive: the reference path from a module (or fixture) down to it, with names.
+
+The search walks referrers with objgraph, which never calls the user's `__eq__`, `__repr__` or `__len__` and
+is safe beside a live event loop, where walking everything's referents hangs some interpreters. It leaves
+out this package's own frames and variables, and is bounded in time.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import gc
+import sys
+import time
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import objgraph
+
+from pytest_memleak.diagnosis import source
+
+_MAX_DEPTH: Final = 12
+_MAX_PATH_S: Final = 2.0
+
+_FOREIGN_ROOTS: Final = ("pytest_memleak", "_pytest", "pytest", "pluggy", "objgraph", "pympler", "gc", "tracemalloc")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Path:
+    """A reference path as text: `labels` from the root to the object, `name` the dotted name of its end."""
+
+    labels: tuple[str, ...]
+    name: str
+    rooted: bool
+    """False when no module, fixture or frame leads to the object."""
+
+
+class _TimeUp(Exception):
+    pass
+
+
+def path_to(
+    obj: object, roots: Mapping[int, str], ignore: Sequence[object] = (), clock: Callable[[], float] = time.monotonic
+) -> Path:
+    """The shortest path from a root to `obj`. The heap must be thawed.
+
+    `roots` names objects by identity that end the search beside modules (the test's fixture values);
+    `ignore` are the caller's own containers. When no root is found in time, the path is `obj` alone.
+    """
+    deadline = clock() + _MAX_PATH_S
+
+    def is_root(candidate: object) -> bool:
+        if clock() > deadline:
+            raise _TimeUp
+        return id(candidate) in roots or _is_program_module(candidate)
+
+    ignored = [id(thing) for thing in ignore] + _own_frames()
+    try:
+        chain = objgraph.find_backref_chain(obj, is_root, max_depth=_MAX_DEPTH, extra_ignore=ignored)
+    except (_TimeUp, RuntimeError):
+        chain = [obj]
+    try:
+        return _described(chain, roots, rooted=len(chain) > 1 or is_root(obj))
+    except _TimeUp:
+        return _described(chain, roots, rooted=False)
+
+
+def referrer_of_type(obj: object, kinds: tuple[type, ...]) -> Any | None:
+    """An object of one of `kinds` that refers to `obj` directly, None when there is none."""
+    return next((owner for owner in gc.get_referrers(obj) if issubclass(type(owner), kinds)), None)
+
+
+def _is_program_module(candidate: object) -> bool:
+    if not isinstance(candidate, types.ModuleType):
+        return False
+    name = getattr(candidate, "__name__", "")
+    return sys.modules.get(name) is candidate and name.partition(".")[0] not in _FOREIGN_ROOTS
+
+
+def _own_frames() -> list[int]:
+    """The frames and generators of this package, whose variables refer to all that is being looked at."""
+    found = []
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None:
+        if source.is_ours(frame.f_code.co_filename):
+            found.append(id(frame))
+        frame = frame.f_back
+    for obj in gc.get_objects():
+        if type(obj) is types.GeneratorType and source.is_ours(obj.gi_code.co_filename):
+            found.append(id(obj))
+            found.append(id(obj.gi_frame))
+    return found
+
+
+def _described(chain: Sequence[Any], roots: Mapping[int, str], *, rooted: bool) -> Path:
+    first = chain[0]
+    name = roots.get(id(first)) or _own_name(first)
+    labels = [name]
+    for owner, owned in zip(chain, chain[1:]):
+        step = _step(owner, owned)
+        if step:
+            name = _joined(name, step)
+            labels.append(step)
+    return Path(labels=tuple(labels), name=name, rooted=rooted)
+
+
+def _joined(name: str, step: str) -> str:
+    return name + step if step.startswith(("[", "(", ".")) else f"{name} {step}"
+
+
+def _own_name(obj: object) -> str:
+    if isinstance(obj, types.ModuleType):
+        return obj.__name__
+    if isinstance(obj, type):
+        return f"{obj.__module__}.{obj.__qualname__}"
+    if isinstance(obj, types.FunctionType):
+        return f"{obj.__module__}.{obj.__qualname__}"
+    kind = type(obj)
+    return f"a {kind.__qualname__}"
+
+
+def _step(owner: Any, owned: Any) -> str:
+    """How `owner` refers to `owned`: `.attribute`, `['key']`, `[3]`, `(closure variable)`; empty for a namespace."""
+    kind = type(owner)
+    for base, describe in _STEPS:
+        if issubclass(kind, base):
+            return describe(owner, owned)
+    return _attribute(owner, owned)
+
+
+def _in_dict(owner: dict[Any, Any], owned: Any) -> str:
+    for key, value in list(dict.items(owner)):
+        if value is owned:
+            # Only text and numbers are shown: any other key's repr would be the user's code.
+            if type(key) is str and key.isidentifier() and _is_namespace(owner):
+                return f".{key}"
+            return f"[{key!r}]" if type(key) in (str, int) else f"[a {type(key).__qualname__}]"
+        if key is owned:
+            return "[key]"
+    return "[…]"
+
+
+def _is_namespace(owner: dict[Any, Any]) -> bool:
+    """Whether a dict is the `__dict__` of a module, class or instance."""
+    if "__builtins__" in owner or "__module__" in owner or "__spec__" in owner:
+        return True
+    return any(
+        getattr(holder, "__dict__", None) is owner
+        for holder in gc.get_referrers(owner)
+        if not isinstance(holder, (dict, list, tuple, types.FrameType))
+    )
+
+
+def _in_sequence(owner: Any, owned: Any) -> str:
+    base = list if issubclass(type(owner), list) else tuple
+    index = next((i for i in range(base.__len__(owner)) if base.__getitem__(owner, i) is owned), None)
+    return "[…]" if index is None else f"[{index}]"
+
+
+def _in_function(owner: types.FunctionType, owned: Any) -> str:
+    if owned is owner.__closure__:
+        return ""
+    if owned is owner.__dict__ or owned is owner.__globals__:
+        return ""
+    return " (default of a parameter)" if owned is owner.__defaults__ or owned is owner.__kwdefaults__ else " (function)"
+
+
+def _in_namespace(owner: Any, owned: Any) -> str:
+    return "" if isinstance(owned, (dict, types.MappingProxyType)) else _attribute(owner, owned)
+
+
+def _attribute(owner: Any, owned: Any) -> str:
+    namespace = instance_dict(owner)
+    if namespace is owned:
+        return ""
+    for key, value in list((namespace or {}).items()):
+        if value is owned:
+            return f".{key}"
+    for name, slot in _slots(type(owner)):
+        try:
+            if slot.__get__(owner) is owned:
+                return f".{name}"
+        except AttributeError:
+            continue
+    return f" → {_kind_name(owned)}"
+
+
+def instance_dict(owner: Any) -> dict[str, Any] | None:
+    """The `__dict__` of an instance without asking the user's `__getattr__`; None where there is none."""
+    try:
+        namespace = object.__getattribute__(owner, "__dict__")
+    except AttributeError:
+        return None
+    return namespace if type(namespace) is dict else None
+
+
+def _slots(kind: type) -> list[tuple[str, Any]]:
+    return [
+        (name, member)
+        for base in kind.__mro__
+        for name, member in vars(base).items()
+        if isinstance(member, types.MemberDescriptorType)
+    ]
+
+
+def _kind_name(obj: object) -> str:
+    return type(obj).__qualname__
+
+
+def _cell(owner: Any, owned: Any) -> str:
+    return " (closure variable)"
+
+
+_STEPS: Final[tuple[tuple[type, Callable[[Any, Any], str]], ...]] = (
+    (types.ModuleType, lambda owner, owned: ""),
+    (type, _in_namespace),
+    (dict, _in_dict),
+    (list, _in_sequence),
+    (tuple, lambda owner, owned: "" if isinstance(owned, types.CellType) else _in_sequence(owner, owned)),
+    (set, lambda owner, owned: "{…}"),
+    (frozenset, lambda owner, owned: "{…}"),
+    (collections.deque, lambda owner, owned: "[…]"),
+    (types.CellType, _cell),
+    (types.FunctionType, _in_function),
+    (types.MethodType, lambda owner, owned: ".__self__"),
+)

@@ -1,0 +1,480 @@
+"""One measurement: rounds of calls, readings at rest, the verdict, and only on suspicion the diagnosis.
+
+    first call ─► warm-up ─► rounds on a frozen heap ─► verdict? ─► confirmation on a thawed heap ─► diagnosis
+                             └──── again while it is open, until the time is up ────┘
+
+A clean test leaves after the rounds. A suspect is confirmed at deep rest, beside a control round without
+calls, before anything is said; what does not show again is not convicted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+import psutil
+
+from pytest_memleak.diagnosis import known
+from pytest_memleak.diagnosis.inquiry import Findings, Suspicion, inquire
+from pytest_memleak.model import Growth, Judgement, Leak, Outcome, Resource, Result, Round, RssAccount
+from pytest_memleak.probes.catalogue import Probes, read_uss
+from pytest_memleak.probes.heap import Heap, borrowed_heap
+from pytest_memleak.probes.ledger import Ledger
+from pytest_memleak.probes.rest import at_rest
+from pytest_memleak.settings import Settings
+from pytest_memleak.units import MB, format_bytes, format_count, format_rate, format_seconds
+from pytest_memleak.verdict import exact
+from pytest_memleak.workloads.steps import CallNumbers, Rest, Steps
+
+# Long against settling (a millisecond or two), short enough for seven readings in a second.
+_ROUND_S: Final = 0.08
+_WARM_UP_S: Final = 0.15
+_MIN_ROUND_CALLS: Final = 4
+# A leak of 1 in 1,000 calls needs thousands of calls; beyond this a round only delays the early stop.
+_MAX_ROUND_CALLS: Final = 20_000
+# Each further round is longer while the doubt lasts, so that 30 s are some 100 rounds.
+_PATIENT_ROUNDS: Final = 12
+_LENGTHENING: Final = 1.08
+# Rounds of one size alias with containers that evict in batches; see docs/architecture.md.
+_SIZES: Final = (0.4, 1.6)
+
+# What a round may gain: handles run out (256 descriptors on macOS), memory is shared with others. Seven
+# rounds still make a trend of 100 handles, and of as many calls as a suspicion demands.
+_ROUND_HANDLES: Final = 16
+_ROUND_BYTES: Final = 2 * MB
+_ROUND_CALLS: Final = exact.SUSPECT.calls / 6
+
+_CONFIRM_ROUNDS: Final = 7
+# A quarter of the growth may well come from elsewhere before the requests are not to blame for the rest.
+_BACKGROUND_SHARE: Final = 0.75
+_CONTROL_S: Final = 0.25
+
+_MIN_CALLS: Final = 30
+"""Fewer calls than these prove nothing: 4.6 units in 30 calls is a leak of one object in every seven."""
+
+# RSS that moved by less than this is what the allocator's arenas round to.
+_RSS_WORTH_A_WORD: Final = 8 * MB
+
+
+class Surroundings(Protocol):
+    """What the edge lends a hunt: stores of the test tools to empty, objects that have a name, progress."""
+
+    def empty_stores(self) -> None:
+        """Empty what the harness itself records per call."""
+
+    def notes(self) -> Sequence[str]:
+        """What was left out of the readings and has to be named."""
+
+    def roots(self) -> Mapping[int, str]:
+        """Names of objects that end a reference path (fixture values), by identity."""
+
+    def progress(self, line: str) -> None:
+        """Show how far the measurement is."""
+
+
+class NoSurroundings:
+    """A hunt outside of any test."""
+
+    __slots__ = ()
+
+    def empty_stores(self) -> None:
+        """Nothing is recorded."""
+
+    def notes(self) -> Sequence[str]:
+        """Nothing was left out."""
+        return ()
+
+    def roots(self) -> Mapping[int, str]:
+        """Only modules end a path."""
+        return {}
+
+    def progress(self, line: str) -> None:
+        """Nobody looks."""
+
+
+def hunt(
+    name: str,
+    settings: Settings,
+    *,
+    probes: Probes,
+    loops: Sequence[asyncio.AbstractEventLoop] = (),
+    surroundings: Surroundings | None = None,
+    unit: str = "call",
+    clock: Callable[[], float] = time.perf_counter,
+    seed: int = 0,
+) -> Steps[Result]:
+    """Measure one workload: a generator of `Calls` and `Rest` that returns a Result.
+
+    `clock` gives seconds. Round sizes are drawn from `seed`, so that a run can be repeated exactly. The
+    collector's state and tracemalloc's are left as they were found.
+    """
+    hunting = _Hunt(
+        name=name,
+        settings=settings,
+        probes=probes,
+        loops=loops,
+        surroundings=surroundings or NoSurroundings(),
+        unit=unit,
+        clock=clock,
+        rng=random.Random(seed),
+    )
+    return hunting.run()
+
+
+class _Hunt:
+    """The state of one measurement."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        settings: Settings,
+        probes: Probes,
+        loops: Sequence[asyncio.AbstractEventLoop],
+        surroundings: Surroundings,
+        unit: str,
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.budget = settings.budget()
+        self.probes = probes
+        self.loops = loops
+        self.surroundings = surroundings
+        self.unit = unit
+        self.clock = clock
+        self.rng = rng
+        self.ledger = Ledger(probes)
+        self.confirmations = Ledger(probes)
+        self.numbers = CallNumbers()
+        self.seconds_per_call = 0.0
+        self.started = 0.0
+        self.handles_per_call = 0.0
+        self.rss_first = 0
+        self.uss_first: int | None = None
+        self.native_first = 0
+        self.doubts: list[str] = []
+
+    def run(self) -> Steps[Result]:
+        self.started = self.clock()
+        yield self.numbers.take(1)
+        with borrowed_heap() as heap:
+            yield from self._warm_up()
+            self.rss_first = self._now("rss")
+            self.uss_first = read_uss()
+            while True:
+                judgements = yield from self._watch(heap)
+                if exact.overall(judgements) is not Outcome.LEAK:
+                    return self._result(judgements, None)
+                confirmed = yield from self._confirm(heap, judgements)
+                if exact.overall(confirmed) is Outcome.LEAK:
+                    break
+                if self._time_is_up():
+                    return self._result(confirmed, None)
+            findings = yield from self._inquire(heap, confirmed)
+            return self._result(self._final(confirmed, findings), findings)
+
+    def _warm_up(self) -> Steps[None]:
+        """Double the rounds until one is long enough to tell how long a call takes."""
+        count = 1
+        begun = self.clock()
+        handles = self._handles()
+        while True:
+            before = self.clock()
+            yield self.numbers.take(count)
+            taken = self.clock() - before
+            self.seconds_per_call = taken / count
+            self.surroundings.empty_stores()
+            gained = self._handles() - handles
+            self.handles_per_call = max(0.0, gained / self.numbers.made)
+            if self.clock() - begun >= _WARM_UP_S or count >= _MAX_ROUND_CALLS or gained >= _ROUND_HANDLES / 2:
+                return
+            count *= 2
+
+    def _handles(self) -> int:
+        """Descriptors, threads and processes: what the system runs out of."""
+        return sum(self._now(signal) for signal in ("fds", "threads", "children"))
+
+    def _restrained(self, nominal: float, ledger: Ledger) -> float:
+        """Calls per round that keep what a leak piles up within bounds."""
+        calls = ledger.calls[ledger.length - 1] - ledger.calls[0] if ledger.length > 1 else 0
+        if calls:
+            gained = sum(ledger.latest(signal) - ledger.columns[signal][0] for signal in ("fds", "threads", "children"))
+            self.handles_per_call = max(0.0, gained / calls)
+            bytes_per_call = (ledger.latest("rss") - ledger.columns["rss"][0]) / calls
+            if bytes_per_call > 0:
+                nominal = min(nominal, max(_ROUND_CALLS, _ROUND_BYTES / bytes_per_call))
+        if self.handles_per_call > 0:
+            nominal = min(nominal, _ROUND_HANDLES / self.handles_per_call)
+        return nominal
+
+    def _watch(self, heap: Heap) -> Steps[tuple[Judgement, ...]]:
+        """Rounds on a frozen heap until the judge knows, or the time is up."""
+        yield from at_rest(self.probes)
+        self.surroundings.empty_stores()
+        heap.freeze()
+        self.probes.refreeze()
+        self.ledger.clear()
+        self.ledger.read(self.numbers.made)
+        self.native_first = self._now("native")
+        nominal = _ROUND_S / max(1e-9, self.seconds_per_call)
+        memory_cap = _memory_cap()
+        while True:
+            if self.ledger.length > _PATIENT_ROUNDS:
+                nominal *= _LENGTHENING
+            yield from self._round(self.ledger, self._restrained(nominal, self.ledger))
+            rounds = self._rounds(self.ledger)
+            swollen = self._now("rss") - self.rss_first > memory_cap
+            late = self._time_is_up() or swollen
+            judgements = exact.judge(rounds, self.budget, exact.LATE if late else exact.SUSPECT)
+            self._show_progress(rounds)
+            outcome = exact.overall(judgements)
+            enough = self.numbers.made >= max(self.settings.min_calls, _MIN_CALLS)
+            if outcome is Outcome.LEAK or late or (outcome is Outcome.CLEAN and enough):
+                return judgements
+
+    def _round(self, ledger: Ledger, nominal: float, *, deep: bool = False) -> Steps[None]:
+        nominal = min(max(nominal, _MIN_ROUND_CALLS), _MAX_ROUND_CALLS)
+        size = round(nominal * self.rng.uniform(*_SIZES))
+        before = self.clock()
+        yield self.numbers.take(max(1, size))
+        self.seconds_per_call = (self.clock() - before) / max(1, size)
+        self.surroundings.empty_stores()
+        yield from at_rest(self.probes, deep=deep)
+        if not deep:
+            ledger.read(self.numbers.made)
+
+    def _confirm(self, heap: Heap, judgements: Sequence[Judgement]) -> Steps[tuple[Judgement, ...]]:
+        """See the growth again: at deep rest, nothing frozen that may be dead, and beside a control round."""
+        self.surroundings.progress(f"{self.name}: growth seen, confirming")
+        suspects = {judgement.resource: judgement for judgement in judgements if judgement.outcome is Outcome.LEAK}
+        yield from self._deep_rest(heap)
+        self.confirmations.clear()
+        self.confirmations.read(self.numbers.made)
+        before = {signal: probe() for signal, probe in self.probes.read.items()}
+        idle_from = self.clock()
+        yield Rest(_CONTROL_S)
+        yield from self._deep_rest(heap)
+        idle_s = self.clock() - idle_from
+        idle = {signal: (probe() - before[signal]) / idle_s for signal, probe in self.probes.read.items()}
+        self.confirmations.clear()
+        self.confirmations.read(self.numbers.made)
+        nominal = self._confirmation_calls()
+        for _ in range(_CONFIRM_ROUNDS):
+            yield from self._round(self.confirmations, nominal, deep=True)
+            yield from self._deep_rest(heap, rested=True)
+            self.confirmations.read(self.numbers.made)
+        rounds = self._rounds(self.confirmations, whole=True)
+        seen = {judgement.resource: judgement for judgement in exact.judge(rounds, self.budget, exact.CONFIRM)}
+        return tuple(
+            self._confirmed(seen[judgement.resource], idle) if judgement.resource in suspects else judgement
+            for judgement in judgements
+        )
+
+    def _confirmed(self, judgement: Judgement, idle: Mapping[str, float]) -> Judgement:
+        """A judgement of the confirmation, cleared if the growth goes on without requests."""
+        if judgement.outcome is not Outcome.LEAK:
+            why = f"growth was seen and did not show again at rest ({judgement.why})"
+            # Growth that vanishes at rest is what the requests had not finished yet, no leak.
+            outcome = Outcome.CLEAN if judgement.growth.low <= 0 else Outcome.INCONCLUSIVE
+            return dataclasses.replace(judgement, outcome=outcome, why=why)
+        for signal in _SIGNALS_OF[judgement.resource]:
+            if signal not in self.probes.read:
+                continue
+            slope = self._slope(self.confirmations, signal)
+            background = idle[signal] * self.seconds_per_call
+            if slope > 0 and background >= _BACKGROUND_SHARE * slope:
+                why = f"grows as fast without requests (+{format_rate(idle[signal])} {signal} per second while idle)"
+                return dataclasses.replace(judgement, outcome=Outcome.INCONCLUSIVE, why=why)
+        return judgement
+
+    def _confirmation_calls(self) -> float:
+        """Calls per round that let the slowest suspected growth show some units in each quarter."""
+        slopes = [self._slope(self.ledger, signal) / exact.UNITS[signal] for signal in exact.UNITS if signal in self.probes.read]
+        slowest = min((slope for slope in slopes if slope > 1e-6), default=1.0)
+        longest = self.settings.max_time / 10 / _CONFIRM_ROUNDS / max(1e-9, self.seconds_per_call)
+        nominal = min(_ROUND_S / max(1e-9, self.seconds_per_call), 200.0)
+        return self._restrained(max(nominal, min(4 / slowest, longest)), self.ledger) / (2 if self.handles_per_call else 1)
+
+    def _deep_rest(self, heap: Heap, *, rested: bool = False) -> Steps[None]:
+        if not rested:
+            yield from at_rest(self.probes, deep=True)
+        self.surroundings.empty_stores()
+        heap.thaw()
+        heap.freeze()
+        self.probes.refreeze()
+
+    def _inquire(self, heap: Heap, judgements: Sequence[Judgement]) -> Steps[Findings]:
+        self.surroundings.progress(f"{self.name}: leak confirmed, looking for its line and holder")
+        resources = frozenset(judgement.resource for judgement in judgements if judgement.outcome is Outcome.LEAK)
+        rates = {signal: self._slope(self.confirmations, signal) for signal in self.probes.read}
+        native = next((judgement.signals for judgement in judgements if judgement.resource is Resource.MEMORY), ())
+        suspicion = Suspicion(
+            resources=resources,
+            rates=rates,
+            seconds_per_call=self.seconds_per_call,
+            native_only=resources == {Resource.MEMORY} and native == ("native",),
+        )
+        return (
+            yield from inquire(
+                suspicion,
+                heap=heap,
+                probes=self.probes,
+                numbers=self.numbers,
+                loops=self.loops,
+                roots=self.surroundings.roots(),
+                empty_stores=self.surroundings.empty_stores,
+            )
+        )
+
+    def _final(self, judgements: Sequence[Judgement], findings: Findings) -> tuple[Judgement, ...]:
+        """The judgements with weighed bytes, with known growth taken out, and with doubt where it did not repeat."""
+        leaks, covered = self._without_ignored(findings)
+        final = []
+        for judgement in judgements:
+            if judgement.outcome is not Outcome.LEAK:
+                final.append(judgement)
+                continue
+            if judgement.resource is Resource.MEMORY and findings.memory is not None:
+                judgement = exact.weighed(judgement, findings.memory, self.budget)
+            if judgement.outcome is Outcome.LEAK and judgement.resource not in findings.shown_again:
+                why = "growth was confirmed, but did not show again under diagnosis"
+                judgement = dataclasses.replace(judgement, outcome=Outcome.INCONCLUSIVE, why=why)
+            if judgement.outcome is Outcome.LEAK and not leaks and (covered or findings.notes):
+                judgement = dataclasses.replace(judgement, outcome=Outcome.CLEAN, why="all of its growth is known")
+            final.append(judgement)
+        return tuple(final)
+
+    def _without_ignored(self, findings: Findings) -> tuple[tuple[Leak, ...], tuple[str, ...]]:
+        kept, covered = [], []
+        for leak in findings.leaks:
+            entry = known.is_ignored(leak, self.settings.ignore)
+            if entry:
+                covered.append(f"ignored by {entry!r}: {leak.what}")
+            else:
+                kept.append(leak)
+        return tuple(kept), tuple(covered)
+
+    def _result(self, judgements: Sequence[Judgement], findings: Findings | None) -> Result:
+        rounds = self._rounds(self.ledger)
+        outcome = exact.overall(judgements)
+        notes = list(self.surroundings.notes())
+        leaks: tuple[Leak, ...] = ()
+        if findings is not None:
+            kept, covered = self._without_ignored(findings)
+            notes += [*findings.notes, *covered]
+            leaks = kept if outcome is not Outcome.CLEAN else ()
+        account = self._rss_account(outcome)
+        if account is not None:
+            notes += _rss_notes(account, outcome)
+        why = next((judgement.why for judgement in judgements if judgement.outcome is outcome), "")
+        return Result(
+            name=self.name,
+            outcome=outcome,
+            budget=self.budget,
+            calls=self.numbers.made,
+            rounds=max(0, self.ledger.length - 1),
+            seconds=self.clock() - self.started,
+            judgements=tuple(judgements),
+            leaks=leaks,
+            notes=tuple(notes),
+            sensitivity=exact.sensitivity(rounds) if outcome is Outcome.CLEAN else "",
+            missing_probes=tuple(f"{signal}: {reason}" for signal, reason in self.probes.missing.items()),
+            rss=account,
+            table=self._table(),
+            why=why,
+            unit=self.unit,
+        )
+
+    def _rss_account(self, outcome: Outcome) -> RssAccount | None:
+        if "rss" not in self.probes.read:
+            return None
+        rss = self._now("rss") - self.rss_first
+        native = self._now("native") - self.native_first if "native" in self.probes.read else None
+        uss = read_uss()
+        trimmed = None
+        if outcome is Outcome.CLEAN and rss > _RSS_WORTH_A_WORD and hasattr(psutil, "heap_trim"):
+            before = self._now("rss")
+            psutil.heap_trim()
+            trimmed = before - self._now("rss")
+        return RssAccount(
+            rss_bytes=rss,
+            uss_bytes=None if uss is None or self.uss_first is None else uss - self.uss_first,
+            native_bytes=native,
+            trimmed_bytes=trimmed,
+        )
+
+    def _table(self) -> tuple[Round, ...]:
+        """The rounds as changes since the baseline, at most a dozen lines of them."""
+        ledger = self.ledger
+        rows = range(ledger.length)
+        if ledger.length > 12:
+            rows = range(0, ledger.length, -(-ledger.length // 11))
+        first = {signal: column[0] for signal, column in ledger.columns.items()}
+
+        def change(signal: str, row: int) -> int:
+            return ledger.columns[signal][row] - first[signal]
+
+        return tuple(
+            Round(
+                calls=ledger.calls[row] - ledger.calls[0],
+                blocks=change("blocks", row),
+                objects=change("objects", row),
+                native_bytes=change("native", row),
+                rss_bytes=change("rss", row),
+            )
+            for row in rows
+        )
+
+    def _rounds(self, ledger: Ledger, *, whole: bool = False) -> exact.Rounds:
+        levels = {signal: ledger.column(signal) for signal in self.probes.read}
+        return exact.Rounds(calls=ledger.calls[: ledger.length], levels=levels, whole=whole)
+
+    def _slope(self, ledger: Ledger, signal: str) -> float:
+        found = self._rounds(ledger, whole=True).trend(signal) if signal in exact.UNITS else None
+        return found.growth.per_call if found else 0.0
+
+    def _now(self, signal: str) -> int:
+        probe = self.probes.read.get(signal)
+        return probe() if probe else 0
+
+    def _time_is_up(self) -> bool:
+        return self.clock() - self.started >= self.settings.max_time
+
+    def _show_progress(self, rounds: exact.Rounds) -> None:
+        found = rounds.trend("objects") or rounds.trend("blocks")
+        growth = f", {found.growth.per_call:+.3f} objects per {self.unit}" if found else ""
+        spent = format_seconds(self.clock() - self.started)
+        self.surroundings.progress(f"{self.name}: {format_count(self.numbers.made)} calls in {spent}{growth}")
+
+
+_SIGNALS_OF: Final[Mapping[Resource, tuple[str, ...]]] = {
+    Resource.MEMORY: ("blocks", "native"),
+    Resource.OBJECTS: ("objects",),
+    Resource.FDS: ("fds",),
+    Resource.THREADS: ("threads",),
+    Resource.TASKS: ("tasks",),
+    Resource.CHILDREN: ("children",),
+}
+
+
+def _memory_cap() -> float:
+    """Bytes of RSS that a hunt may gain: a gigabyte, or a quarter of what is free, whichever is less."""
+    return min(1000 * MB, psutil.virtual_memory().available / 4)
+
+
+def _rss_notes(account: RssAccount, outcome: Outcome) -> list[str]:
+    if outcome is not Outcome.CLEAN or account.rss_bytes <= _RSS_WORTH_A_WORD:
+        return []
+    returned = f"; heap_trim gave back {format_bytes(account.trimmed_bytes)}" if account.trimmed_bytes is not None else ""
+    return [f"RSS grew {format_bytes(account.rss_bytes)} while live memory is flat: fragmentation, not a leak{returned}"]
+
+
+def outlook(growth: Growth, requests_per_s: float) -> str:
+    """What a growth per request means per minute, as text."""
+    return f"{growth.per_call * requests_per_s * 60 / MB:.3g} MB/min at {requests_per_s:g} requests/s"

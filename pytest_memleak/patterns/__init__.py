@@ -1,0 +1,1 @@
+"""The catalogue of leak patterns, once, for diagnosis, scan and docs."""
