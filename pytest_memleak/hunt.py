@@ -63,6 +63,9 @@ _RSS_WORTH_A_WORD: Final = 8 * MB
 class Surroundings(Protocol):
     """What the edge lends a hunt: stores of the test tools to empty, objects that have a name, progress."""
 
+    def prepare(self) -> None:
+        """Look for what records calls; the heap is thawed now and will be frozen next."""
+
     def empty_stores(self) -> None:
         """Empty what the harness itself records per call."""
 
@@ -80,6 +83,9 @@ class NoSurroundings:
     """A hunt outside of any test."""
 
     __slots__ = ()
+
+    def prepare(self) -> None:
+        """Nothing is recorded."""
 
     def empty_stores(self) -> None:
         """Nothing is recorded."""
@@ -216,6 +222,8 @@ class _Hunt:
     def _watch(self, heap: Heap) -> Steps[tuple[Judgement, ...]]:
         """Rounds on a frozen heap until the judge knows, or the time is up."""
         yield from at_rest(self.probes)
+        heap.thaw()
+        self.surroundings.prepare()
         self.surroundings.empty_stores()
         heap.freeze()
         self.probes.refreeze()

@@ -7,7 +7,6 @@ nearest wins: ini file < command line < marker (module < class < test) < argumen
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
@@ -175,6 +174,8 @@ def parse_arguments(arguments: Mapping[str, Any], spelt: str) -> dict[str, Any]:
     parsed = {}
     for name, value in arguments.items():
         if name not in MARKER_NAMES:
+            import difflib  # only for a typo: every pytest run imports this module
+
             close = difflib.get_close_matches(name, MARKER_NAMES, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise SettingError(f"{spelt}: unknown argument {name!r}{hint} Valid arguments: {', '.join(MARKER_NAMES)}")

@@ -53,7 +53,7 @@ async def fill_cart(wanted: CartRequest, database: Database) -> dict[str, Any]:
     prices = {row["id"]: row["price_cents"] for row in await fetch(database, "SELECT * FROM products")}
     if not prices.keys() >= set(wanted.product_ids):
         raise HTTPException(404, "no such product")
-    cart = Cart(wanted.customer, {product_id: prices[product_id] for product_id in wanted.product_ids})
+    cart = Cart(wanted.customer, {key: prices[key] for key in wanted.product_ids})
     reservation = Reservation(wanted.product_ids)
     cart.reservation = reservation
     reservation.cart = weakref.ref(cart)

@@ -39,7 +39,7 @@ async def search(q: str, database: Database) -> list[str]:
     """Find the products whose name contains the first word of `q`."""
     found = results.get(q)
     if found is None:
-        products = await fetch(database, SQL, f"%{q.partition(' ')[0]}%")
-        found = [f"{product['name']} at {product['price_cents'] / 100:.2f}" for product in products]
+        rows = await fetch(database, SQL, f"%{q.partition(' ')[0]}%")
+        found = [f"{row['name']} at {row['price_cents'] / 100:.2f}" for row in rows]
         results.put(q, found)
     return found

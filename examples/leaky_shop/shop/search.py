@@ -14,6 +14,6 @@ results: dict[str, list[str]] = {}
 async def search(q: str, database: Database) -> list[str]:
     """Find the products whose name contains the first word of `q`."""
     if q not in results:
-        products = await fetch(database, SQL, f"%{q.partition(' ')[0]}%")
-        results[q] = [f"{product['name']} at {product['price_cents'] / 100:.2f}" for product in products]
+        rows = await fetch(database, SQL, f"%{q.partition(' ')[0]}%")
+        results[q] = [f"{row['name']} at {row['price_cents'] / 100:.2f}" for row in rows]
     return results[q]

@@ -12,5 +12,5 @@ visits: list[dict[str, Any]] = []
 @router.post("/visits")
 async def record_visit(page: str, request: Request) -> list[str]:
     """Record a visit and give the pages that were visited last."""
-    visits.append({"page": page, "at": time.time(), "agent": request.headers.get("user-agent", "")})
+    visits.append({"page": page, "at": time.time(), "by": request.headers.get("user-agent")})
     return [visit["page"] for visit in visits[-3:]]

@@ -1,0 +1,283 @@
+"""The fixture `memleak`: endpoints of an app measured one by one, with assertions per endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from pytest_memleak import settings
+from pytest_memleak.hunt import hunt
+from pytest_memleak.model import Budget, Outcome, Result
+from pytest_memleak.plugin import LAYERS, vacuity
+from pytest_memleak.plugin.measuring import Measuring, record
+from pytest_memleak.plugin.stores import HarnessStores
+from pytest_memleak.probes.catalogue import find_probes, running_loops
+from pytest_memleak.reports import text
+from pytest_memleak.settings import Settings
+from pytest_memleak.workloads import asgi, clients
+from pytest_memleak.workloads.steps import drive, drive_async
+
+Client = Any
+EndpointLike = str | Callable[[Client], object]
+ClientCall = Callable[[Client, int], object]
+
+
+class EndpointResults(Mapping[str, Result]):
+    """Results by endpoint, as it was spelt (a callable by its name)."""
+
+    def __init__(self, results: Mapping[str, Result], *, nodeid: str, width: int) -> None:
+        self._results = results
+        self._nodeid = nodeid
+        self._width = width
+
+    def __getitem__(self, endpoint: str) -> Result:
+        try:
+            return self._results[endpoint]
+        except KeyError:
+            raise KeyError(f"{endpoint!r} was not measured; measured: {', '.join(self._results)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def assert_no_leak(self) -> None:
+        """Fail the test with the full report when an endpoint leaks; a leak that several share is told once."""
+        leaking = [result for result in self._results.values() if result.outcome is Outcome.LEAK]
+        if leaking:
+            message = text.explain_all(leaking, width=self._width, again=text.command_again(self._nodeid))
+            pytest.fail(message, pytrace=False)
+
+
+class Memleak:
+    """What the fixture gives a test."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._item: pytest.Item = request.node
+        self._measuring: Measuring | None = request.config.pluginmanager.getplugin("memleak-measuring")
+
+    def run(
+        self,
+        app: Any,
+        *endpoints: EndpointLike,
+        json: object = None,
+        content: Any = None,
+        headers: Mapping[str, str] | None = None,
+        **arguments: Any,
+    ) -> EndpointResults:
+        """Measure each endpoint of an ASGI app, or of an entered TestClient.
+
+        An endpoint is `"METHOD /path"` or a callable that takes the client. `arguments` are those of the
+        marker and the values of `{name}` in paths; a `{name}` without a value takes the call's number.
+        `json` and `content` are the body, or callables of the call's number. Without `--memleak` each
+        endpoint is called once and its result says `measured=False`. Fails the test on bad arguments.
+        """
+        try:
+            budget, values = self._split(endpoints, arguments)
+            targets = [
+                asgi.endpoint(spelt, values, json_body=json, content=content, headers=headers) if isinstance(spelt, str) else spelt
+                for spelt in endpoints
+            ]
+            merged = self._settings(budget)
+            results = _Runs(self, merged).all(app, dict(zip(map(_name, endpoints), targets)))
+        except (settings.SettingError, asgi.EndpointError) as error:
+            raise pytest.fail.Exception(f"memleak.run: {error}", pytrace=False) from None
+        width = self._measuring.summary.width() if self._measuring else 80
+        return EndpointResults(results, nodeid=self._item.nodeid, width=width)
+
+    def _split(self, endpoints: Sequence[EndpointLike], arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Marker arguments and path values out of one set of keywords."""
+        if not endpoints:
+            raise settings.SettingError("no endpoint: expects at least one 'METHOD /path' or callable")
+        if LAYERS in self._item.stash:
+            raise settings.SettingError("the test is marked no_leak too: measure it by the marker or by the fixture, not both")
+        wanted = {name for spelt in endpoints if isinstance(spelt, str) for name in asgi.placeholders(spelt)}
+        values = {name: value for name, value in arguments.items() if name in wanted}
+        rest = {name: value for name, value in arguments.items() if name not in wanted}
+        return settings.parse_arguments(rest, "arguments"), values
+
+    def _settings(self, budget: Mapping[str, Any]) -> Settings:
+        if self._measuring is None:
+            return settings.merge(budget)
+        return self._measuring.settings_of(self._item, (), budget)
+
+    @property
+    def measuring(self) -> Measuring | None:
+        """The run's measuring plugin, None without `--memleak`."""
+        return self._measuring
+
+    @property
+    def item(self) -> pytest.Item:
+        """The test that uses the fixture."""
+        return self._item
+
+
+class _Runs:
+    """The measurements of one `run`."""
+
+    def __init__(self, memleak: Memleak, merged: Settings) -> None:
+        self._memleak = memleak
+        self._settings = merged
+        self._stores = HarnessStores(memleak.item)
+        self.progress: Callable[[str], None] = memleak.measuring.summary.progress if memleak.measuring else _silent
+
+    def all(self, app: Any, targets: Mapping[str, asgi.Endpoint | Callable[[Client], object]]) -> dict[str, Result]:
+        """Strings straight into the app, callables through a TestClient; an entered client serves both."""
+        results: dict[str, Result] = {}
+        direct = {name: target for name, target in targets.items() if isinstance(target, asgi.Endpoint)}
+        if clients.is_test_client(app):
+            direct = {}
+        called = {name: _through_client(target) for name, target in targets.items() if name not in direct}
+        if direct:
+            results.update(_in_new_loop(self._direct(app, direct)))
+        if called:
+            results.update(self._called(app, called))
+        self.progress("")
+        return {name: results[name] for name in targets}
+
+    async def _direct(self, app: Any, targets: Mapping[str, asgi.Endpoint]) -> dict[str, Result]:
+        results = {}
+        async with asgi.lifespan(app) as state:
+            for name, target in targets.items():
+                counts = asgi.StatusCounts()
+
+                async def call(number: int, target: asgi.Endpoint = target, counts: asgi.StatusCounts = counts) -> None:
+                    self._stores.before_call()
+                    await asgi.request(app, target, number, counts, state)
+
+                results[name] = await self._measured_async(name, call, counts)
+        return results
+
+    async def _measured_async(self, name: str, call: Callable[[int], Any], counts: asgi.StatusCounts) -> Result:
+        measuring = self._memleak.measuring
+        if measuring is None:
+            await call(0)
+            return _unmeasured(name)
+        loops = [asyncio.get_running_loop()]
+        if measuring.canary:
+            call = vacuity.with_canary(call, self._settings)
+        steps = hunt(name, self._settings, probes=find_probes(loops), loops=loops, surroundings=self, unit="request")
+        return self._judged(await drive_async(steps, call), counts.never_reached())
+
+    def _called(self, app: Any, targets: Mapping[str, ClientCall]) -> dict[str, Result]:
+        if clients.is_test_client(app):
+            if not clients.is_entered(app):
+                raise settings.SettingError("the client is not entered: use `with TestClient(app) as client`")
+            return {name: self._measured(name, target, app) for name, target in targets.items()}
+        with _test_client(app) as client:
+            return {name: self._measured(name, target, client) for name, target in targets.items()}
+
+    def _measured(self, name: str, target: ClientCall, client: Client) -> Result:
+        measuring = self._memleak.measuring
+        counts = asgi.StatusCounts()
+
+        def call(number: int) -> None:
+            self._stores.before_call()
+            target(client, number)
+
+        if measuring is None:
+            call(0)
+            return _unmeasured(name)
+        if measuring.canary:
+            call = vacuity.with_canary(call, self._settings)
+        loops = running_loops()
+        steps = hunt(name, self._settings, probes=find_probes(loops), loops=loops, surroundings=self, unit="request")
+        with clients.observed_responses(counts):
+            result = drive(steps, call)
+        return self._judged(result, counts.never_reached())
+
+    def _judged(self, result: Result, unreached: dict[int, int]) -> Result:
+        if unreached:
+            pytest.fail(vacuity.unreached(result.name, unreached), pytrace=False)
+        vacuity.refuse_too_few_calls(result, self._settings)
+        record(self._memleak.item, result)
+        measuring = self._memleak.measuring
+        if measuring is not None and measuring.canary:
+            if result.outcome is not Outcome.LEAK:
+                pytest.fail(text.canary_missed(result), pytrace=False)
+            return _unmeasured(result.name)
+        if measuring is not None and result.outcome is Outcome.INCONCLUSIVE:
+            measuring.decide(self._memleak.item, result)
+        return result
+
+    def prepare(self) -> None:
+        """Look for what records, before the heap is frozen."""
+        self._stores.first_call_is_over()
+        self._stores.find()
+
+    def empty_stores(self) -> None:
+        """Empty what the test tools recorded."""
+        self._stores.empty()
+
+    def notes(self) -> Sequence[str]:
+        """What was left out."""
+        return self._stores.notes()
+
+    def roots(self) -> Mapping[int, str]:
+        """The fixtures' values by name."""
+        funcargs: Mapping[str, object] = getattr(self._memleak.item, "funcargs", {})
+        return {id(value): f"fixture {name}" for name, value in funcargs.items()}
+
+
+def _through_client(target: asgi.Endpoint | Callable[[Client], object]) -> ClientCall:
+    """A call of the client and the call's number."""
+    if not isinstance(target, asgi.Endpoint):
+        return lambda client, number: target(client)
+
+    def call(client: Client, number: int) -> object:
+        scope = target.scope(number)
+        query = scope["query_string"].decode()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in target.headers}
+        url = scope["raw_path"].decode() + (f"?{query}" if query else "")
+        return client.request(target.method, url, content=target.body(number), headers=headers)
+
+    return call
+
+
+def _test_client(app: Any) -> Any:
+    try:
+        from starlette.testclient import TestClient
+    except (ImportError, RuntimeError) as error:
+        raise settings.SettingError(
+            f"callables need Starlette's TestClient ({error}); install it with: python -m pip install 'pytest-memleak[fastapi]'"
+        ) from None
+    return TestClient(app)
+
+
+def _in_new_loop(work: Any) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        work.close()
+        raise settings.SettingError("runs an event loop of its own: call it from a test that is not async")
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        pending = asyncio.all_tasks(loop)
+        for task in pending:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+def _name(endpoint: EndpointLike) -> str:
+    return endpoint if isinstance(endpoint, str) else getattr(endpoint, "__name__", type(endpoint).__name__)
+
+
+def _unmeasured(name: str) -> Result:
+    return Result(
+        name=name, outcome=Outcome.CLEAN, budget=Budget(), calls=1, rounds=0, seconds=0.0, measured=False, why="not measured"
+    )
+
+
+def _silent(line: str) -> None:
+    pass

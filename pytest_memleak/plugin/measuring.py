@@ -1,0 +1,277 @@
+"""Measures the marked tests of a run: wraps their call, fails by raising, and sums up at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import json
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from pytest_memleak import model, settings
+from pytest_memleak.hunt import hunt
+from pytest_memleak.model import Outcome, Result
+from pytest_memleak.plugin import CONFIGURED, LAYERS, LeakCall, vacuity
+from pytest_memleak.plugin.stores import HarnessStores
+from pytest_memleak.plugin.summary import Summary
+from pytest_memleak.probes.catalogue import Probes, find_probes, running_loops
+from pytest_memleak.reports import text
+from pytest_memleak.settings import Settings
+from pytest_memleak.workloads import clients
+from pytest_memleak.workloads.asgi import StatusCounts
+from pytest_memleak.workloads.steps import Steps, drive, drive_async, runs_trio
+
+RESULTS = pytest.StashKey[list[Result]]()
+"""What was measured in an item: one result of a marked test, several of the fixture."""
+
+# pytest-timeout stops a test for good; half of its time leaves room for confirmation and diagnosis.
+_TIMEOUT_SHARE: Final = 0.5
+
+
+class Measuring:
+    """Registered only when measuring is on."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.configured: dict[str, Any] = config.stash[CONFIGURED]
+        self.canary: bool = self.configured.get("canary", False)
+        self.summary = Summary(config, self.configured)
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        path = self.configured.get("json")
+        if path and not Path(path).absolute().parent.is_dir():
+            raise pytest.UsageError(f"--memleak-json {path}: its folder does not exist; make it first")
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Measure a marked test, and fail it when it leaks.
+
+        The test's own failure passes through as it is; `measured` notes on which call it came.
+        """
+        layers = item.stash.get(LAYERS, None)
+        if layers is None or not isinstance(item, pytest.Function):
+            return (yield)
+        measurement = Measurement(item, self.settings_of(item, layers), self.summary.progress)
+        with measurement.wrapped(canary=self.canary):
+            outcome = yield
+        result = measurement.finished()
+        if result is not None:
+            record(item, result)
+            self.decide(item, result)
+        return outcome
+
+    def settings_of(self, item: pytest.Item, layers: Sequence[Mapping[str, Any]], nearest: Mapping[str, Any] | None = None) -> Settings:
+        """All routes merged: ini file and command line, markers, arguments; within the test's timeout."""
+        base = {name: value for name, value in self.configured.items() if name in settings.MARKER_NAMES}
+        merged = settings.merge(base, *layers, nearest or {})
+        limit = _timeout_of(item)
+        if limit is None or limit * _TIMEOUT_SHARE >= merged.max_time:
+            return merged
+        return settings.merge(base, *layers, nearest or {}, {"max_time": limit * _TIMEOUT_SHARE})
+
+    def decide(self, item: pytest.Item, result: Result) -> None:
+        """Raise what the verdict means for a test."""
+        if self.canary:
+            if result.outcome is not Outcome.LEAK:
+                pytest.fail(text.canary_missed(result), pytrace=False)
+            return
+        if result.outcome is Outcome.CLEAN:
+            return
+        if result.outcome is Outcome.INCONCLUSIVE and self.configured.get("inconclusive", "warn") != "fail":
+            return
+        raise LeakFound(result, item.nodeid, self.summary.width())
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        results = item.stash.get(RESULTS, None)
+        if results and call.when == "call":
+            # Plain values cross xdist.
+            report.memleak_results = [result.to_dict() for result in results]
+        number = item.stash.get(FAILED_CALL, 0)
+        excinfo = call.excinfo
+        if excinfo is not None and call.when == "call":
+            if isinstance(excinfo.value, LeakFound):
+                report.longrepr = text_representation(report.longrepr, excinfo.value)
+            elif number and hasattr(report.longrepr, "addsection"):
+                report.longrepr.addsection("memleak", f"failed on call {number} of the measurement")
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call":
+            self.summary.add(getattr(report, "memleak_results", ()))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        self.summary.write(terminalreporter)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        path = self.configured.get("json")
+        if path and not hasattr(self.config, "workerinput"):
+            write_json(Path(path), self.summary.results)
+
+
+FAILED_CALL = pytest.StashKey[int]()
+"""On which call of a measurement the test's own failure came."""
+
+
+class LeakFound(pytest.fail.Exception):
+    """A test leaks: the failure that pytest shows without a traceback."""
+
+    def __init__(self, result: Result, nodeid: str, width: int) -> None:
+        super().__init__(text.explain(result, width=width, again=text.command_again(nodeid)), pytrace=False)
+        self.sentence = text.sentence(result)
+
+
+class Measurement:
+    """One marked test: its function replaced by one that measures it, in whichever loop runs it."""
+
+    def __init__(self, item: pytest.Function, merged: Settings, progress: Callable[[str], None]) -> None:
+        self.item = item
+        self.settings = merged
+        self.stores = HarnessStores(item)
+        self.counts = StatusCounts()
+        self.result: Result | None = None
+        self.progress = progress
+        self.leak_call: LeakCall = item.funcargs.get("leak_call") or LeakCall()
+
+    @contextlib.contextmanager
+    def wrapped(self, *, canary: bool) -> Iterator[None]:
+        """Replace the item's function meanwhile. Async plugins find a coroutine function where one was."""
+        original = self.item.obj
+        function = vacuity.with_canary(original, self.settings) if canary else original
+        self.item.obj = self._measured_async(function) if inspect.iscoroutinefunction(original) else self._measured(function)
+        try:
+            with clients.observed_responses(self.counts):
+                yield
+        except BaseException:
+            self.item.stash[FAILED_CALL] = self.leak_call.number
+            raise
+        finally:
+            self.item.obj = original
+            self.leak_call.number = 0
+            self.progress("")
+
+    def finished(self) -> Result | None:
+        """The result, after refusing a test that proved nothing; None when its function was never called."""
+        if self.result is not None:
+            vacuity.refuse_unreached(self.item, self.counts)
+            vacuity.refuse_too_few_calls(self.result, self.settings)
+        return self.result
+
+    def _measured(self, function: Callable[..., object]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def measured(*args: Any, **kwargs: Any) -> None:
+            def call(number: int) -> None:
+                self._begin(number)
+                function(*args, **kwargs)
+
+            self.result = drive(self._hunt(running_loops()), call)
+
+        return measured
+
+    def _measured_async(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        async def measured(*args: Any, **kwargs: Any) -> None:
+            async def call(number: int) -> None:
+                self._begin(number)
+                await function(*args, **kwargs)
+
+            loops = [] if runs_trio() else [asyncio.get_running_loop()]
+            self.result = await drive_async(self._hunt(loops), call)
+
+        return measured
+
+    def _begin(self, number: int) -> None:
+        self.leak_call.number = number
+        self.stores.before_call()
+
+    def _hunt(self, loops: Sequence[asyncio.AbstractEventLoop]) -> Steps[Result]:
+        reason = "" if loops or not runs_trio() else "trio has no asyncio tasks"
+        probes: Probes = find_probes(loops, tasks_missing=reason)
+        return hunt(self.item.name, self.settings, probes=probes, loops=loops, surroundings=TestSurroundings(self))
+
+
+class TestSurroundings:
+    """What a test lends to its hunt."""
+
+    __test__ = False
+
+    def __init__(self, measurement: Measurement) -> None:
+        self._measurement = measurement
+        self.progress = measurement.progress
+
+    def prepare(self) -> None:
+        """Look for what records, before the heap is frozen."""
+        self._measurement.stores.first_call_is_over()
+        self._measurement.stores.find()
+
+    def empty_stores(self) -> None:
+        """Empty what the test tools recorded."""
+        self._measurement.stores.empty()
+
+    def notes(self) -> Sequence[str]:
+        """What was left out, and what cannot be seen."""
+        notes = self._measurement.stores.notes()
+        for name, value in self._measurement.item.funcargs.items():
+            if clients.is_test_client(value) and not clients.is_entered(value):
+                notes.append(f"{name} is not entered (`with TestClient(app) as {name}`): tasks that leak are cancelled unseen")
+        return notes
+
+    def roots(self) -> Mapping[int, str]:
+        """The fixtures' values by name."""
+        return {id(value): f"fixture {name}" for name, value in self._measurement.item.funcargs.items()}
+
+
+def record(item: pytest.Item, result: Result) -> None:
+    """Keep a result for the report, and its figures for JUnit XML."""
+    item.stash.setdefault(RESULTS, []).append(result)
+    prefix = "memleak" if result.name == item.name else f"memleak {result.name}"
+    item.user_properties += [
+        (f"{prefix} verdict", result.outcome.value),
+        (f"{prefix} growth", text.growth_words(result)),
+        (f"{prefix} sensitivity", result.sensitivity or "none"),
+    ]
+
+
+def text_representation(longrepr: Any, leak: LeakFound) -> Any:
+    """The failure as pytest shows it: the sentence in the short summary, colours in the long text."""
+    from pytest_memleak.plugin.representation import LeakRepr
+
+    if not hasattr(longrepr, "chain"):
+        return longrepr
+    longrepr.reprcrash.message = leak.sentence
+    return LeakRepr(chain=longrepr.chain)
+
+
+def write_json(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Write the results whole or not at all: a killed run leaves the file of the run before."""
+    content = json.dumps({"version": model.SCHEMA_VERSION, "results": list(results)}, indent=1)
+    partial = path.with_name(path.name + ".part")
+    try:
+        partial.write_text(content + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise pytest.UsageError(f"--memleak-json {path}: cannot be written ({error.strerror}); choose another place") from None
+
+
+def _timeout_of(item: pytest.Item) -> float | None:
+    """pytest-timeout's limit for a test in seconds, None without that plugin or without a limit."""
+    if not item.config.pluginmanager.hasplugin("timeout"):
+        return None
+    mark = item.get_closest_marker("timeout")
+    value: Any = None
+    if mark is not None:
+        value = mark.args[0] if mark.args else mark.kwargs.get("timeout")
+    if value is None:
+        value = item.config.getoption("timeout", None) or item.config.getini("timeout")
+    try:
+        return float(value) if value and float(value) > 0 else None
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""Results as text: pure functions from a result to what a person or a machine reads."""

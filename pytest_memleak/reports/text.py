@@ -1,0 +1,208 @@
+"""A result as the text of a failure: the sentence, the causes, the rounds, and the command that repeats it."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from pytest_memleak.model import Judgement, Leak, Outcome, Resource, Result, Site
+from pytest_memleak.patterns import catalogue
+from pytest_memleak.units import format_bytes, format_count, format_rate, mb_per_min
+
+_SHOWN_LEAKS = 4
+_MAX_WIDTH = 120
+
+
+def sentence(result: Result) -> str:
+    """Subject, growth, rule, place and holder in one sentence."""
+    if result.outcome is Outcome.INCONCLUSIVE:
+        return f"{result.name} is inconclusive: {result.why}"
+    parts = [f"{result.name} grew {growth_words(result)} over {result.rounds} rounds ({_budget_words(result)})"]
+    if result.leaks:
+        leak = result.leaks[0]
+        places = []
+        if leak.sites:
+            places.append(f"allocated at {leak.sites[0].frame}")
+        if leak.holder:
+            places.append(f"held by {_holder_words(leak)}")
+        parts += [", ".join(places)] if places else [leak.what]
+    return "; ".join(parts)
+
+
+def growth_words(result: Result) -> str:
+    """What grew beyond its budget, per call, as words; for a result that is no leak, its memory."""
+    guilty = [judgement for judgement in result.judgements if judgement.outcome is Outcome.LEAK]
+    shown = guilty or [judgement for judgement in result.judgements if judgement.resource is Resource.MEMORY]
+    words = [_amount(judgement) for judgement in shown]
+    return f"{' and '.join(words) or 'nothing'} per {result.unit}"
+
+
+def explain(result: Result, *, width: int, again: str) -> str:
+    """The whole failure of one result, wrapped to `width` columns. `again` is the command that repeats it."""
+    lines = [*_wrapped(sentence(result), width), ""]
+    lines += _causes(result, result.leaks, width)
+    lines += _rounds(result)
+    lines += _remarks(result, width)
+    lines += _field("again", again, width, wrap=False)
+    return "\n".join(lines)
+
+
+def explain_all(results: Sequence[Result], *, width: int, again: str) -> str:
+    """The failures of several endpoints; a leak that they share is explained once."""
+    lines: list[str] = []
+    explained: dict[tuple[str, str, str], str] = {}
+    for result in results:
+        lines += [*_wrapped(sentence(result), width), ""]
+        fresh = [leak for leak in result.leaks if leak.fingerprint not in explained]
+        for leak in result.leaks:
+            if leak.fingerprint in explained:
+                lines += [f"  same leak as in {explained[leak.fingerprint]}", ""]
+        explained.update({leak.fingerprint: result.name for leak in fresh})
+        lines += _causes(result, fresh, width)
+        lines += _rounds(result)
+        lines += _remarks(result, width)
+    lines += _field("again", again, width, wrap=False)
+    return "\n".join(lines)
+
+
+def canary_missed(result: Result) -> str:
+    """The failure of a test whose planted leak was not convicted."""
+    return (
+        f"{result.name}: a planted leak of the budget's size was not convicted ({result.outcome.value}: {result.why}); "
+        "give the test more time (max_time) or a budget that its noise allows"
+    )
+
+
+def command_again(nodeid: str) -> str:
+    """The command that measures one test again."""
+    return f"pytest --memleak {shlex.quote(nodeid)}"
+
+
+def _amount(judgement: Judgement) -> str:
+    growth = judgement.growth.per_call
+    if judgement.resource is Resource.MEMORY:
+        return format_bytes(growth)
+    noun = judgement.resource.value
+    return f"{format_rate(growth)} {noun.removesuffix('es') + 'es' if noun.endswith('es') else noun}"
+
+
+def _budget_words(result: Result) -> str:
+    budget = result.budget
+    if budget.max_mb_per_min is not None:
+        rate = mb_per_min(result.bytes_per_request, budget.requests_per_s)
+        return f"{format_rate(rate)} MB/min at {budget.requests_per_s:g} requests/s, limit {budget.max_mb_per_min:g}"
+    if budget.bytes_per_request:
+        return f"budget {format_bytes(budget.bytes_per_request)}"
+    if budget.objects_per_request:
+        return f"budget {format_rate(budget.objects_per_request)} objects"
+    return "budget 0"
+
+
+def _causes(result: Result, leaks: Sequence[Leak], width: int) -> list[str]:
+    lines: list[str] = []
+    for number, leak in enumerate(leaks[:_SHOWN_LEAKS], start=1):
+        title = f"leak {number} of {len(leaks)}" if len(leaks) > 1 else "leak"
+        if leak.pattern:
+            title += f": {leak.pattern} ({catalogue.BY_NAME[leak.pattern].severity})"
+        lines.append(title)
+        lines += _cause(leak, result.unit, width)
+        lines.append("")
+    if len(leaks) > _SHOWN_LEAKS:
+        lines += [f"and {len(leaks) - _SHOWN_LEAKS} more (--memleak-json has them all)", ""]
+    return lines
+
+
+def _cause(leak: Leak, unit: str, width: int) -> Iterator[str]:
+    kept = f", {format_bytes(leak.bytes_per_call)} per {unit}" if leak.bytes_per_call else ""
+    yield from _field("what", f"{leak.what}{kept}", width)
+    for number, site in enumerate(leak.sites):
+        yield from _site("where" if number == 0 else "", site, unit, width)
+    if leak.holder:
+        holder = leak.holder
+        yield from _field("held", f"by {_holder_words(leak)}{_size_words(leak)}", width)
+        if len(holder.path) > 1:
+            text = "".join(holder.path)
+            start = len("".join(holder.path[: holder.suspect]))
+            if len(text) + 8 <= width:
+                yield "        " + text
+                yield "        " + " " * start + "~" * len(holder.path[holder.suspect])
+    for detail in leak.details:
+        yield from _field("", detail, width)
+    if leak.fix:
+        yield from _field("fix", leak.fix, width)
+
+
+def _site(label: str, site: Site, unit: str, width: int) -> Iterator[str]:
+    frame = site.frame
+    amount = ""
+    if site.bytes_per_call:
+        pieces = f" in {format_rate(site.count_per_call)} allocations" if site.count_per_call else ""
+        amount = f": {format_bytes(site.bytes_per_call)}{pieces} per {unit}"
+    function = f" in {frame.function}" if frame.function else ""
+    yield from _field(label, f"{frame}{function}{amount}", width)
+    if frame.source:
+        yield "            " + textwrap.shorten(frame.source, max(20, width - 12), placeholder=" …")
+    if site.inner:
+        yield from _field("", f"inside {site.inner}" + (f" in {site.inner.function}" if site.inner.function else ""), width)
+
+
+def _holder_words(leak: Leak) -> str:
+    holder = leak.holder
+    if holder is None:
+        return ""
+    if holder.kind == "reference":
+        return holder.name
+    entries = "entry" if format_rate(holder.entries_per_call) == "1" else "entries"
+    return f"{holder.name} ({holder.kind}, +{format_rate(holder.entries_per_call)} {entries} per call)"
+
+
+def _size_words(leak: Leak) -> str:
+    if leak.holder is None or not leak.holder.length:
+        return ""
+    kept = f", about {format_bytes(leak.holder.retained_bytes)}" if leak.holder.retained_bytes else ""
+    return f"; {format_count(leak.holder.length)} entries now{kept}"
+
+
+def _rounds(result: Result) -> list[str]:
+    if not result.table:
+        return []
+    lines = [f"  {'calls':>9} {'blocks':>9} {'objects':>9} {'C heap':>10} {'RSS':>10}   since the first round"]
+    for row in result.table:
+        lines.append(
+            f"  {format_count(row.calls):>9} {row.blocks:>+9,} {row.objects:>+9,} "
+            f"{format_bytes(row.native_bytes):>10} {format_bytes(row.rss_bytes):>10}"
+        )
+    return [*lines, ""]
+
+
+def _remarks(result: Result, width: int) -> Iterator[str]:
+    account = result.rss
+    if account is not None:
+        uss = "" if account.uss_bytes is None else f", USS {format_bytes(account.uss_bytes)}"
+        native = "" if account.native_bytes is None else f", the C heap {format_bytes(account.native_bytes)}"
+        yield from _field("RSS", f"grew {format_bytes(account.rss_bytes)}{uss}{native}, diagnosis included", width)
+    for note in result.notes:
+        yield from _field("note", note, width)
+    for probe in result.missing_probes:
+        yield from _field("note", f"not read here: {probe}", width)
+
+
+def _field(label: str, text: str, width: int, *, wrap: bool = True) -> Iterator[str]:
+    """`  label text`, continued under the text."""
+    head = f"  {label:<6}"
+    if not wrap:
+        yield head + text
+        return
+    yield from textwrap.wrap(
+        text,
+        min(width, _MAX_WIDTH),
+        initial_indent=head,
+        subsequent_indent=" " * 8,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, min(width, _MAX_WIDTH), break_long_words=False, break_on_hyphens=False)
