@@ -13,7 +13,7 @@ import asyncio
 import dataclasses
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 import psutil
@@ -262,8 +262,6 @@ class _Hunt:
         self.surroundings.progress(f"{self.name}: growth seen, confirming")
         suspects = {judgement.resource: judgement for judgement in judgements if judgement.outcome is Outcome.LEAK}
         yield from self._deep_rest(heap)
-        self.confirmations.clear()
-        self.confirmations.read(self.numbers.made)
         before = {signal: probe() for signal, probe in self.probes.read.items()}
         idle_from = self.clock()
         yield Rest(_CONTROL_S)
@@ -272,7 +270,8 @@ class _Hunt:
         idle = {signal: (probe() - before[signal]) / idle_s for signal, probe in self.probes.read.items()}
         self.confirmations.clear()
         self.confirmations.read(self.numbers.made)
-        nominal = self._confirmation_calls()
+        signals = {signal for resource in suspects for signal in _SIGNALS_OF[resource]}
+        nominal = self._confirmation_calls(signals & set(self.probes.read))
         for _ in range(_CONFIRM_ROUNDS):
             yield from self._round(self.confirmations, nominal, deep=True)
             yield from self._deep_rest(heap, rested=True)
@@ -301,10 +300,12 @@ class _Hunt:
                 return dataclasses.replace(judgement, outcome=Outcome.INCONCLUSIVE, why=why)
         return judgement
 
-    def _confirmation_calls(self) -> float:
-        """Calls per round that let the slowest suspected growth show some units in each quarter."""
-        slopes = [self._slope(self.ledger, signal) / exact.UNITS[signal] for signal in exact.UNITS if signal in self.probes.read]
-        slowest = min((slope for slope in slopes if slope > 1e-6), default=1.0)
+    def _confirmation_calls(self, signals: Collection[str]) -> float:
+        """Calls per round that let the growth of the suspected signals show some units in each quarter."""
+        slopes = [self._slope(self.ledger, signal) / exact.UNITS[signal] for signal in signals]
+        # Of blocks and C heap one may be flat, and then says nothing about how many calls the other needs.
+        slowest = max(min(slopes), max(slopes) / 20)
+        slowest = max(slowest, 1e-6)
         longest = self.settings.max_time / 10 / _CONFIRM_ROUNDS / max(1e-9, self.seconds_per_call)
         nominal = min(_ROUND_S / max(1e-9, self.seconds_per_call), 200.0)
         return self._restrained(max(nominal, min(4 / slowest, longest)), self.ledger) / (2 if self.handles_per_call else 1)
@@ -313,8 +314,7 @@ class _Hunt:
         if not rested:
             yield from at_rest(self.probes, deep=True)
         self.surroundings.empty_stores()
-        heap.thaw()
-        heap.freeze()
+        heap.refresh()
         self.probes.refreeze()
 
     def _inquire(self, heap: Heap, judgements: Sequence[Judgement]) -> Steps[Findings]:
@@ -363,7 +363,7 @@ class _Hunt:
         for leak in findings.leaks:
             entry = known.is_ignored(leak, self.settings.ignore)
             if entry:
-                covered.append(f"ignored by {entry!r}: {leak.what}")
+                covered.append(f"ignored as {entry!r}: {leak.what}")
             else:
                 kept.append(leak)
         return tuple(kept), tuple(covered)

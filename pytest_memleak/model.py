@@ -137,6 +137,7 @@ class Leak:
 
     what: str
     resource: Resource
+    count_per_call: float = 0.0
     sites: tuple[Site, ...] = ()
     holder: Holder | None = None
     also_held_by: tuple[str, ...] = ()
@@ -149,7 +150,7 @@ class Leak:
     def fingerprint(self) -> tuple[str, str, str]:
         """Equal for the same leak, however many endpoints show it: kind, site, holder."""
         site = str(self.sites[0].frame) if self.sites else ""
-        return self.what.partition(":")[0], site, self.holder.name if self.holder else ""
+        return self.what, site, self.holder.name if self.holder else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,6 @@ from pytest_memleak.diagnosis import allocations
 from pytest_memleak.model import Leak, Resource, Site
 from pytest_memleak.patterns import catalogue
 from pytest_memleak.probes.catalogue import list_tasks
-from pytest_memleak.units import format_rate
 
 _DATABASE_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3", ".db-wal", ".db-journal")
 _SHOWN: Final = 3
@@ -65,7 +64,8 @@ def fd_leaks(before: dict[int, str], calls: int) -> list[Leak]:
         site = sites[key]
         leaks.append(
             Leak(
-                what=f"file descriptor: +{format_rate(len(numbers) / calls)} per call ({', '.join(shown)})",
+                what=f"file descriptor ({', '.join(shown)})",
+                count_per_call=len(numbers) / calls,
                 resource=Resource.FDS,
                 sites=(site,) if site else (),
                 pattern=None if sockets and not database else name,
@@ -150,7 +150,8 @@ def thread_leaks(before: Collection[int], calls: int) -> tuple[list[Leak], list[
         name, fix = _thread_pattern(target, pool is not None)
         leaks.append(
             Leak(
-                what=f"thread: +{format_rate(len(threads) / calls)} per call, running {target}",
+                what=f"thread running {target}",
+                count_per_call=len(threads) / calls,
                 resource=Resource.THREADS,
                 sites=(site,) if site else (),
                 pattern=name,
@@ -225,7 +226,8 @@ def task_leaks(loops: Iterable[asyncio.AbstractEventLoop], before: Collection[in
         site = sites[key]
         leaks.append(
             Leak(
-                what=f"asyncio task: +{format_rate(count / calls)} per call, running {key[0]}()",
+                what=f"asyncio task running {key[0]}()",
+                count_per_call=count / calls,
                 resource=Resource.TASKS,
                 sites=(site,) if site else (),
                 pattern="async_task",

@@ -11,10 +11,10 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from pytest_memleak.diagnosis import allocations, containers, known, retention, source
+from pytest_memleak.diagnosis import containers, known, retention, source
+from pytest_memleak.diagnosis.allocations import Places
 from pytest_memleak.model import Holder, Leak, Resource, Site
 from pytest_memleak.patterns.match import pattern_of
-from pytest_memleak.units import format_rate
 
 _CONTAINERS: Final = 8
 _SAMPLES: Final = 5
@@ -23,8 +23,6 @@ _REACH: Final = 2_000
 
 # The tables in which threads, tasks and loops are registered grow with them; the leak is the thread's.
 _REGISTRIES: Final = ("threading.", "asyncio.", "concurrent.futures.", "_weakrefset", "weakref", "selectors", "anyio.")
-
-Places = tuple[source.Place, source.Place | None]
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -35,6 +33,7 @@ class Kept:
     site: Site | None
     types: str
     bytes_per_entry: float
+    table_bytes_per_entry: float
     explained: set[Places]
     callables: bool
     registry: bool
@@ -74,8 +73,9 @@ def find(census: containers.Census, new: list[Any], calls: int, least: int, root
     """
     held = Held(kept=[], known_kept=[], loose=[], notes=[])
     growing = [pair for pair in containers.growing(census, least) if pair[0] is not new]
+    ours = (growing, new, *retention.own_generators())
     for container, gain in growing[:_CONTAINERS]:
-        kept = _kept(container, gain / calls, roots, ignore=(growing, new))
+        kept = _kept(container, gain / calls, roots, ignore=ours)
         reason = known.recorder_of(container) or kept.holder.bound
         if reason:
             held.known_kept.append(kept)
@@ -83,7 +83,7 @@ def find(census: containers.Census, new: list[Any], calls: int, least: int, root
         else:
             held.kept.append(kept)
     explained = set().union(*(kept.explained for kept in (*held.kept, *held.known_kept)))
-    held.loose = _loose(new, calls, least, explained, roots, ignore=(growing, new))
+    held.loose = _loose(new, calls, least, explained, roots, ignore=ours)
     del growing[:]
     return held
 
@@ -95,7 +95,7 @@ def memory_leaks(held: Held, sites: list[Site], bytes_per_call: float, native_on
     if native_only:
         return [
             Leak(
-                what="native memory: allocated outside Python's allocators (C library or extension)",
+                what="native memory, allocated outside Python's allocators by a C library or an extension",
                 resource=Resource.MEMORY,
                 bytes_per_call=bytes_per_call,
                 fix="free what the C code returned, or update the extension; with memray installed the line is named",
@@ -186,6 +186,7 @@ def _kept(container: Any, per_call: float, roots: Mapping[int, str], ignore: tup
         site=_as_site(top[0][0]) if top else None,
         types=", ".join(kind for kind, _ in names.most_common(2)),
         bytes_per_entry=mean,
+        table_bytes_per_entry=containers.own_size(container) / max(1, length),
         explained=explained,
         callables=callables * 2 > len(sizes) > 0,
         registry=name.startswith(_REGISTRIES),
@@ -220,7 +221,8 @@ def _container_leak(kept: Kept, sites: list[Site]) -> Leak:
     ordered = sorted((*first, *rest), key=lambda site: site.frame.is_library)
     name, fix = pattern_of(kept.holder, kept.callables)
     return Leak(
-        what=f"{kept.types or 'entries'}: +{format_rate(kept.holder.entries_per_call)} per call",
+        what=kept.types or "entries",
+        count_per_call=kept.holder.entries_per_call,
         resource=Resource.MEMORY,
         sites=tuple(ordered[:3]),
         holder=kept.holder,
@@ -247,7 +249,8 @@ def _loose_leak(loose: Loose, sites: list[Site]) -> Leak:
         )
         details = ("nothing that Python can see refers to it: the collector cannot free it",)
     return Leak(
-        what=f"{loose.type_name}: +{format_rate(loose.count_per_call)} per call",
+        what=loose.type_name,
+        count_per_call=loose.count_per_call,
         resource=Resource.MEMORY,
         sites=tuple(related[:1] or ([site] if site else [])),
         holder=holder,
@@ -355,5 +358,3 @@ def _is_own(obj: object) -> bool:
         return source.is_ours(obj.f_code.co_filename)  # type: ignore[attr-defined]
     return kind.__module__.startswith(("pytest_memleak", "tracemalloc"))
 
-
-__all__ = ["Held", "allocations", "find", "memory_leaks", "new_objects", "ranked"]

@@ -12,12 +12,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from pytest_memleak.diagnosis import allocations, containers, handles, holders
-from pytest_memleak.diagnosis.holders import Held
 from pytest_memleak.model import Growth, Leak, Resource
 from pytest_memleak.probes.catalogue import Probes
 from pytest_memleak.probes.heap import Heap
 from pytest_memleak.probes.rest import at_rest
-from pytest_memleak.verdict.trend import trend
 from pytest_memleak.workloads.steps import CallNumbers, Steps
 
 _ROUNDS: Final = 6
@@ -28,9 +26,9 @@ _WANTED_UNITS: Final = 40
 # Where nothing runs out, more calls make the bytes exact; descriptors and threads do run out.
 _WANTED_CALLS: Final = 240
 _MIN_CALLS: Final = 30
-_MAX_S: Final = 5.0
-# Tracing 16 frames makes calls 5 to 25 times as slow (4,840 requests/s fall to 180 at ten frames).
-_SLOWDOWN: Final = 15
+_MAX_S: Final = 2.5
+# Tracing 12 frames makes a call through the test client 8 times as slow, a bare ASGI call 20 times.
+_SLOWDOWN: Final = 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +73,8 @@ def inquire(
 ) -> Steps[Findings]:
     """Repeat the workload under observation. Leaves the heap thawed and tracing as it was found."""
     calls = calls_wanted(suspicion)
+    # Everything on a loop refers to everything: a path that reaches the loop has said enough.
+    roots = {**roots, **{id(loop): "the event loop" for loop in loops}}
     share = max(1, math.ceil(calls / _ROUNDS))
     heap.thaw()
     census = containers.census()
@@ -102,8 +102,9 @@ def inquire(
         held = holders.find(census, new, made, _least(suspicion, made), roots)
         del new[:]
         leaks, notes = _handle_leaks(suspicion, fds, threads, tasks, loops, made)
-        memory = levels.memory(surveys[0], surveys[-1], suspicion.rates.get("native", 0.0))
-        sites = allocations.growing_sites((surveys[0], surveys[1], surveys[2]), share * _ROUNDS)
+        three = (surveys[0], surveys[1], surveys[2])
+        memory = _memory(three, share * _ROUNDS, suspicion, held) if surveys[2] else None
+        sites = allocations.growing_sites(three, share * _ROUNDS)
     leaks += holders.memory_leaks(held, sites, memory.per_call if memory else 0.0, suspicion.native_only)
     return Findings(
         leaks=tuple(holders.ranked(leaks)),
@@ -139,51 +140,43 @@ def _handle_leaks(
     return leaks, notes
 
 
+def _memory(surveys: allocations.Surveys, calls: int, suspicion: Suspicion, held: holders.Held) -> Growth:
+    """Bytes per call: what tracemalloc saw stay, the containers' tables, and what only the C heap saw."""
+    traced = allocations.weigh(surveys, calls)
+    tables = sum(kept.table_bytes_per_entry * kept.holder.entries_per_call for kept in held.kept)
+    unseen = suspicion.rates.get("native", 0.0) - allocations.large_bytes_gained(surveys[0], surveys[2]) / calls
+    # The tables of growing containers double in the C heap at moments of their own: only what is more
+    # than Python's whole growth is a second leak.
+    native = unseen if unseen > max(16.0, traced.per_call + tables) else 0.0
+    return traced.minus(-tables - native)
+
+
 class _Levels:
-    """The levels at rest during the diagnosis, for weighing and for seeing the growth again.
+    """The levels at rest during the diagnosis, for seeing the growth again.
 
     What the surveys themselves take is subtracted from the readings after them.
     """
 
-    __slots__ = ("calls", "overhead", "probes", "signals", "traced")
+    __slots__ = ("calls", "overhead", "probes", "signals")
 
     def __init__(self, probes: Probes) -> None:
         self.probes = probes
         self.calls: list[int] = []
-        self.traced: list[int] = []
         self.signals: dict[str, list[int]] = collections.defaultdict(list)
         self.overhead: collections.Counter[str] = collections.Counter()
 
     def read(self, calls: int) -> None:
         self.calls.append(calls)
-        self.traced.append(allocations.traced_bytes() - self.overhead["traced"])
         for signal, probe in self.probes.read.items():
             self.signals[signal].append(probe() - self.overhead[signal])
 
     def survey(self) -> allocations.Survey:
         before = {signal: probe() for signal, probe in self.probes.read.items()}
-        traced = allocations.traced_bytes()
         taken = allocations.survey()
         gc.collect()
-        self.overhead["traced"] += allocations.traced_bytes() - traced
         for signal, probe in self.probes.read.items():
             self.overhead[signal] += probe() - before[signal]
         return taken
-
-    def memory(self, first: allocations.Survey, last: allocations.Survey, native_rate: float) -> Growth | None:
-        """Bytes per call: what tracemalloc saw stay, and the growth of the C heap that it did not see.
-
-        `native_rate` is the C heap's growth per call before tracing began (a trace lives in the C heap).
-        """
-        # One pointer is the least that a call can keep.
-        found = trend(self.calls, self.traced, 8)
-        if found is None or not last:
-            return None
-        seen = allocations.large_bytes_gained(first, last) / max(1, self.calls[-1] - self.calls[0])
-        unseen = native_rate - seen
-        # The tables of growing containers double in the C heap at moments of their own: only what is more
-        # than Python's whole growth is a second leak.
-        return found.growth.minus(-unseen) if unseen > max(16.0, found.growth.per_call) else found.growth
 
     def shown_again(self, suspicion: Suspicion, *, traced: bool) -> frozenset[Resource]:
         """The suspected resources that grew in these rounds too, at a third of the suspected rate or more.

@@ -78,18 +78,21 @@ def _is_program_module(candidate: object) -> bool:
     return sys.modules.get(name) is candidate and name.partition(".")[0] not in _FOREIGN_ROOTS
 
 
+def own_generators() -> list[object]:
+    """The generators of this package with their frames, whose variables refer to all that is looked at."""
+    generators = [obj for obj in gc.get_objects() if type(obj) is types.GeneratorType]
+    own = [obj for obj in generators if source.is_ours(obj.gi_code.co_filename)]
+    return [*own, *(generator.gi_frame for generator in own)]
+
+
 def _own_frames() -> list[int]:
-    """The frames and generators of this package, whose variables refer to all that is being looked at."""
+    """The frames of this package on the stack now."""
     found = []
     frame: types.FrameType | None = sys._getframe()
     while frame is not None:
         if source.is_ours(frame.f_code.co_filename):
             found.append(id(frame))
         frame = frame.f_back
-    for obj in gc.get_objects():
-        if type(obj) is types.GeneratorType and source.is_ours(obj.gi_code.co_filename):
-            found.append(id(obj))
-            found.append(id(obj.gi_frame))
     return found
 
 

@@ -44,6 +44,7 @@ def is_users(path: str) -> bool:
     return not os.path.realpath(path).startswith(_stdlib())
 
 
+@functools.lru_cache(maxsize=4096)
 def shown_path(path: str) -> str:
     """A path as the report shows it: relative to the working directory, or from the package on."""
     if path.startswith("<"):
@@ -52,6 +53,9 @@ def shown_path(path: str) -> str:
     for part in _LIBRARY_PARTS:
         if part in parts and not path.startswith(_EXAMPLES):
             return "/".join(parts[len(parts) - parts[::-1].index(part) :])
+    for stdlib in _stdlib():
+        if os.path.realpath(path).startswith(stdlib):
+            return os.path.realpath(path)[len(stdlib) :]
     try:
         relative = os.path.relpath(path)
     except ValueError:  # another drive on Windows
@@ -70,7 +74,8 @@ def frame(place: Place) -> Frame:
     return Frame(
         path=shown_path(path),
         line=line,
-        function=_function_at(path, line),
+        # Compiling a large library file for one name takes a tenth of a second.
+        function=_function_at(path, line) if is_users(path) else "",
         source=text,
         is_library=not is_users(path),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from pytest_memleak import settings
 from pytest_memleak.hunt import hunt
 from pytest_memleak.model import Budget, Outcome, Result
 from pytest_memleak.plugin import LAYERS, vacuity
-from pytest_memleak.plugin.measuring import Measuring, record
+from pytest_memleak.plugin.measuring import Measuring, named_fixtures, record
 from pytest_memleak.plugin.stores import HarnessStores
 from pytest_memleak.probes.catalogue import find_probes, running_loops
 from pytest_memleak.reports import text
@@ -194,6 +195,7 @@ class _Runs:
         if unreached:
             pytest.fail(vacuity.unreached(result.name, unreached), pytrace=False)
         vacuity.refuse_too_few_calls(result, self._settings)
+        result = dataclasses.replace(result, nodeid=self._memleak.item.nodeid)
         record(self._memleak.item, result)
         measuring = self._memleak.measuring
         if measuring is not None and measuring.canary:
@@ -219,8 +221,7 @@ class _Runs:
 
     def roots(self) -> Mapping[int, str]:
         """The fixtures' values by name."""
-        funcargs: Mapping[str, object] = getattr(self._memleak.item, "funcargs", {})
-        return {id(value): f"fixture {name}" for name, value in funcargs.items()}
+        return named_fixtures(self._memleak.item)
 
 
 def _through_client(target: asgi.Endpoint | Callable[[Client], object]) -> ClientCall:
@@ -260,10 +261,12 @@ def _in_new_loop(work: Any) -> Any:
     try:
         return loop.run_until_complete(work)
     finally:
+        # Leaked tasks, mostly: the loop ends with them, as a server would.
         pending = asyncio.all_tasks(loop)
         for task in pending:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        if pending:
+            loop.run_until_complete(asyncio.wait(pending))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()

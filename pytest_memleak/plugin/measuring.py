@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import inspect
 import json
@@ -163,7 +164,11 @@ class Measurement:
         if self.result is not None:
             vacuity.refuse_unreached(self.item, self.counts)
             vacuity.refuse_too_few_calls(self.result, self.settings)
-        return self.result
+            requests = sum(self.counts.seen().values())
+            if requests == self.result.calls:
+                return dataclasses.replace(self.result, unit="request", nodeid=self.item.nodeid)
+            return dataclasses.replace(self.result, nodeid=self.item.nodeid)
+        return None
 
     def _measured(self, function: Callable[..., object]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -209,6 +214,7 @@ class TestSurroundings:
 
     def prepare(self) -> None:
         """Look for what records, before the heap is frozen."""
+        vacuity.refuse_unreached(self._measurement.item, self._measurement.counts)
         self._measurement.stores.first_call_is_over()
         self._measurement.stores.find()
 
@@ -226,7 +232,13 @@ class TestSurroundings:
 
     def roots(self) -> Mapping[int, str]:
         """The fixtures' values by name."""
-        return {id(value): f"fixture {name}" for name, value in self._measurement.item.funcargs.items()}
+        return named_fixtures(self._measurement.item)
+
+
+def named_fixtures(item: pytest.Item) -> dict[int, str]:
+    """What a reference path may start at beside modules: the values of the test's fixtures."""
+    funcargs: Mapping[str, object] = getattr(item, "funcargs", {})
+    return {id(value): f"fixture {name}" for name, value in funcargs.items() if value is not None}
 
 
 def record(item: pytest.Item, result: Result) -> None:

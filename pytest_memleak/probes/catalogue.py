@@ -16,6 +16,8 @@ from typing import Final
 
 import psutil
 
+from pytest_memleak.probes.heap import borrowed_heap
+
 # Below malloc's mmap threshold (128 KiB) and above pymalloc's largest block (512 B): it has to show up in
 # the C heap's own statistics if these are the statistics of the allocator in use.
 _TRIAL_BYTES: Final = 100_000
@@ -140,6 +142,12 @@ def read_uss(process: psutil.Process | None = None) -> int | None:
 
 def running_loops() -> list[asyncio.AbstractEventLoop]:
     """The event loops of this process that run now, in whichever thread; walks the heap once."""
+    with borrowed_heap() as heap:
+        heap.thaw()
+        return _loops_in_heap()
+
+
+def _loops_in_heap() -> list[asyncio.AbstractEventLoop]:
     return [
         obj
         for obj in gc.get_objects()

@@ -49,7 +49,9 @@ def footnotes(results: Sequence[Mapping[str, Any]], *, fails: bool, verbose: boo
 def _growth(result: Mapping[str, Any], resource: str) -> float | None:
     for judgement in result["judgements"]:
         if judgement["resource"] == resource:
-            return float(judgement["growth"]["per_call"])
+            growth = judgement["growth"]
+            # What is not told from zero is shown as zero.
+            return float(growth["per_call"]) if growth["low"] > 0 or resource == "memory" else 0.0
     return None
 
 

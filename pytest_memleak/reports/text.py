@@ -25,7 +25,7 @@ def sentence(result: Result) -> str:
         if leak.sites:
             places.append(f"allocated at {leak.sites[0].frame}")
         if leak.holder:
-            places.append(f"held by {_holder_words(leak)}")
+            places.append(f"held by {_holder_words(leak, result.unit)}")
         parts += [", ".join(places)] if places else [leak.what]
     return "; ".join(parts)
 
@@ -114,13 +114,15 @@ def _causes(result: Result, leaks: Sequence[Leak], width: int) -> list[str]:
 
 
 def _cause(leak: Leak, unit: str, width: int) -> Iterator[str]:
-    kept = f", {format_bytes(leak.bytes_per_call)} per {unit}" if leak.bytes_per_call else ""
-    yield from _field("what", f"{leak.what}{kept}", width)
+    amounts = [f"+{format_rate(leak.count_per_call)}"] if leak.count_per_call else []
+    amounts += [format_bytes(leak.bytes_per_call)] if leak.bytes_per_call else []
+    grown = f": {', '.join(amounts)} per {unit}" if amounts else ""
+    yield from _field("what", f"{leak.what}{grown}", width)
     for number, site in enumerate(leak.sites):
         yield from _site("where" if number == 0 else "", site, unit, width)
     if leak.holder:
         holder = leak.holder
-        yield from _field("held", f"by {_holder_words(leak)}{_size_words(leak)}", width)
+        yield from _field("held", f"by {_holder_words(leak, unit)}{_size_words(leak)}", width)
         if len(holder.path) > 1:
             text = "".join(holder.path)
             start = len("".join(holder.path[: holder.suspect]))
@@ -147,14 +149,14 @@ def _site(label: str, site: Site, unit: str, width: int) -> Iterator[str]:
         yield from _field("", f"inside {site.inner}" + (f" in {site.inner.function}" if site.inner.function else ""), width)
 
 
-def _holder_words(leak: Leak) -> str:
+def _holder_words(leak: Leak, unit: str) -> str:
     holder = leak.holder
     if holder is None:
         return ""
     if holder.kind == "reference":
         return holder.name
     entries = "entry" if format_rate(holder.entries_per_call) == "1" else "entries"
-    return f"{holder.name} ({holder.kind}, +{format_rate(holder.entries_per_call)} {entries} per call)"
+    return f"{holder.name} ({holder.kind}, +{format_rate(holder.entries_per_call)} {entries} per {unit})"
 
 
 def _size_words(leak: Leak) -> str:

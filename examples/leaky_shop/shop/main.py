@@ -29,6 +29,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.closing.set()
         for connection in app.state.connections:
             await connection.close()
+        for journal in export.running.values():
+            journal.close()
 
 
 app = FastAPI(title="Shop", lifespan=lifespan)
