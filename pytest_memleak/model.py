@@ -103,13 +103,16 @@ class Frame:
 class Site:
     """Where growth was allocated: the nearest frame in the user's own code, and the innermost frame.
 
-    `inner` is None when the user's own line allocated it itself. Bytes and count are per call.
+    `inner` is None when the user's own line allocated it itself. Bytes and count are per call; `place`
+    and `inner_place` are the frames as Python names them.
     """
 
     frame: Frame
     inner: Frame | None = None
     bytes_per_call: float = 0.0
     count_per_call: float = 0.0
+    place: tuple[str, int] = ("", 0)
+    inner_place: tuple[str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,6 @@ class Holder:
     path: tuple[str, ...] = ()
     suspect: int = 0
     bound: str = ""
-    entry_kind: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

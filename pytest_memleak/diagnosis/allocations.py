@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -69,13 +70,8 @@ def growing_sites(surveys: Surveys, calls: int) -> list[Site]:
         sums[places] = (gained + last[0] - first[0], more + max(0, last[1] - first[1]))
     largest = sorted(sums.items(), key=lambda item: -item[1][0])[:_SITES]
     return [
-        Site(
-            frame=source.frame(own),
-            inner=None if inner is None else source.frame(inner),
-            bytes_per_call=size / calls,
-            count_per_call=count / calls,
-        )
-        for (own, inner), (size, count) in largest
+        dataclasses.replace(as_site(places), bytes_per_call=size / calls, count_per_call=count / calls)
+        for places, (size, count) in largest
     ]
 
 
@@ -118,7 +114,10 @@ def site_of(obj: object) -> Site | None:
     if stack is None:
         return None
     places = source.nearest((entry.filename, entry.lineno) for entry in reversed(stack))
-    if places is None:
-        return None
+    return None if places is None else as_site(places)
+
+
+def as_site(places: Places) -> Site:
+    """Places as frames with source lines, as text that refers to nothing."""
     own, inner = places
-    return Site(frame=source.frame(own), inner=None if inner is None else source.frame(inner))
+    return Site(frame=source.frame(own), inner=None if inner is None else source.frame(inner), place=own, inner_place=inner)

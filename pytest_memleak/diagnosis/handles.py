@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import concurrent.futures.thread
+import dataclasses
 import gc
 import io
 import os
@@ -14,13 +15,24 @@ import types
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
-from pytest_memleak.diagnosis import allocations
+from pytest_memleak.diagnosis import allocations, source
+from pytest_memleak.diagnosis.allocations import Places
+from pytest_memleak.diagnosis.reach import places_of, reach
 from pytest_memleak.model import Leak, Resource, Site
 from pytest_memleak.patterns import catalogue
 from pytest_memleak.probes.catalogue import list_tasks
 
 _DATABASE_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3", ".db-wal", ".db-journal")
 _SHOWN: Final = 3
+_SAMPLES: Final = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A leak of descriptors, threads or tasks, and the places that allocated what keeps them."""
+
+    leak: Leak
+    explained: frozenset[Places]
 
 
 def open_fds() -> dict[int, str]:
@@ -38,7 +50,7 @@ def open_fds() -> dict[int, str]:
     return found
 
 
-def fd_leaks(before: dict[int, str], calls: int) -> list[Leak]:
+def fd_leaks(before: dict[int, str], calls: int) -> list[Opened]:
     """The descriptors opened since `before`, grouped by where their Python object was made."""
     gained = {number: target for number, target in open_fds().items() if before.get(number) != target}
     openers = _fd_openers(gained)
@@ -63,11 +75,11 @@ def fd_leaks(before: dict[int, str], calls: int) -> list[Leak]:
         sockets = all(target.startswith("socket:") for target in targets)
         site = sites[key]
         leaks.append(
-            Leak(
+            _opened(
+                site,
                 what=f"file descriptor ({', '.join(shown)})",
                 count_per_call=len(numbers) / calls,
                 resource=Resource.FDS,
-                sites=(site,) if site else (),
                 pattern=None if sockets and not database else name,
                 fix="close the socket on every path, also when the call is cancelled"
                 if sockets and not database
@@ -117,12 +129,13 @@ def _connection_sites() -> Site | None:
 def is_connection(kind: type) -> bool:
     """Whether a type is a database driver's connection or session, by its name and module."""
     name = kind.__name__
-    module = kind.__module__.partition(".")[0]
+    # Cython's metatypes answer with a descriptor.
+    module = kind.__module__.partition(".")[0] if isinstance(kind.__module__, str) else ""
     drivers = {"sqlite3", "aiosqlite", "psycopg", "psycopg2", "asyncpg", "pymysql", "aiomysql", "sqlalchemy", "redis", "pymongo"}
     return module in drivers and (name.endswith(("Connection", "Session", "Engine")) or name == "connection")
 
 
-def thread_leaks(before: Collection[int], calls: int) -> tuple[list[Leak], list[str]]:
+def thread_leaks(before: Collection[int], calls: int) -> tuple[list[Opened], list[str]]:
     """The threads started since `before` (identifiers), grouped; and the notes on pools that merely fill."""
     groups: dict[tuple[str, str], list[threading.Thread]] = collections.defaultdict(list)
     notes = []
@@ -149,11 +162,12 @@ def thread_leaks(before: Collection[int], calls: int) -> tuple[list[Leak], list[
         site = allocations.site_of(pool) if pool is not None else allocations.site_of(threads[0])
         name, fix = _thread_pattern(target, pool is not None)
         leaks.append(
-            Leak(
+            _opened(
+                site,
+                threads[:_SAMPLES] if pool is None else [pool],
                 what=f"thread running {target}",
                 count_per_call=len(threads) / calls,
                 resource=Resource.THREADS,
-                sites=(site,) if site else (),
                 pattern=name,
                 fix=fix,
                 details=(f"names: {', '.join(thread.name for thread in threads[:_SHOWN])} …",),
@@ -204,11 +218,12 @@ def _callable_name(target: Any) -> str:
     return f"{module}.{getattr(target, '__qualname__', type(target).__qualname__)}"
 
 
-def task_leaks(loops: Iterable[asyncio.AbstractEventLoop], before: Collection[int], calls: int) -> list[Leak]:
+def task_leaks(loops: Iterable[asyncio.AbstractEventLoop], before: Collection[int], calls: int) -> list[Opened]:
     """The tasks created since `before` (identities) that have not ended, grouped by coroutine and creator."""
     groups: dict[tuple[str, str], int] = collections.Counter()
     sites: dict[tuple[str, str], Site | None] = {}
     waiting: dict[tuple[str, str], str] = {}
+    samples: dict[tuple[str, str], list[object]] = collections.defaultdict(list)
     for loop in loops:
         for task in list_tasks(loop):
             if id(task) in before:
@@ -218,6 +233,8 @@ def task_leaks(loops: Iterable[asyncio.AbstractEventLoop], before: Collection[in
             key = (getattr(coroutine, "__qualname__", "a coroutine"), str(site.frame) if site else "")
             groups[key] += 1
             sites[key] = site
+            if len(samples[key]) < _SAMPLES:
+                samples[key].append(task)
             waiting[key] = _waiting_at(coroutine)
     leaks = []
     for key, count in sorted(groups.items(), key=lambda item: -item[1]):
@@ -225,11 +242,12 @@ def task_leaks(loops: Iterable[asyncio.AbstractEventLoop], before: Collection[in
             continue
         site = sites[key]
         leaks.append(
-            Leak(
+            _opened(
+                site,
+                samples[key],
                 what=f"asyncio task running {key[0]}()",
                 count_per_call=count / calls,
                 resource=Resource.TASKS,
-                sites=(site,) if site else (),
                 pattern="async_task",
                 fix=catalogue.BY_NAME["async_task"].fix,
                 details=(waiting[key],) if waiting[key] else (),
@@ -238,12 +256,18 @@ def task_leaks(loops: Iterable[asyncio.AbstractEventLoop], before: Collection[in
     return leaks
 
 
+def _opened(site: Site | None, samples: Sequence[object] = (), **leak: Any) -> Opened:
+    """A leak at a site, with the places that allocated what the samples keep; the site's own among them."""
+    places = reach(samples)[1] | {found for sample in samples if (found := places_of(sample))}
+    if site is not None:
+        places.add((site.place, site.inner_place))
+    return Opened(leak=Leak(sites=(site,) if site else (), **leak), explained=frozenset(places))
+
+
 def _waiting_at(coroutine: Any) -> str:
     frame = getattr(coroutine, "cr_frame", None)
     if frame is None:
         return ""
-    from pytest_memleak.diagnosis import source
-
     place = source.frame((frame.f_code.co_filename, frame.f_lineno))
     return f"waits at {place}: {place.source}"
 

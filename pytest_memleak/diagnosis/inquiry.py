@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from pytest_memleak.diagnosis import allocations, containers, handles, holders
+from pytest_memleak.diagnosis import allocations, causes, containers, handles, holders, native
 from pytest_memleak.model import Growth, Leak, Resource
 from pytest_memleak.probes.catalogue import Probes
 from pytest_memleak.probes.heap import Heap
@@ -101,16 +101,19 @@ def inquire(
         heap.thaw()
         held = holders.find(census, new, made, _least(suspicion, made), roots)
         del new[:]
-        leaks, notes = _handle_leaks(suspicion, fds, threads, tasks, loops, made)
+        opened, notes = _handle_leaks(suspicion, fds, threads, tasks, loops, made)
         three = (surveys[0], surveys[1], surveys[2])
         memory = _memory(three, share * _ROUNDS, suspicion, held) if surveys[2] else None
         sites = allocations.growing_sites(three, share * _ROUNDS)
-    leaks += holders.memory_leaks(held, sites, memory.per_call if memory else 0.0, suspicion.native_only)
+    if suspicion.native_only:
+        leaks = [causes.native_leak(suspicion.rates["native"], native.installed_hint())]
+    else:
+        leaks = causes.causes(opened, held, sites, memory.per_call if memory else 0.0)
     return Findings(
-        leaks=tuple(holders.ranked(leaks)),
+        leaks=tuple(leaks),
         notes=(*notes, *held.notes),
         memory=memory,
-        shown_again=levels.shown_again(suspicion, traced=bool(held.kept or held.known_kept or held.loose or sites)),
+        shown_again=levels.shown_again(suspicion, traced=bool(held.kept or held.known or held.loose or sites)),
     )
 
 
@@ -128,8 +131,8 @@ def _handle_leaks(
     tasks: Collection[int],
     loops: Sequence[asyncio.AbstractEventLoop],
     made: int,
-) -> tuple[list[Leak], list[str]]:
-    leaks: list[Leak] = []
+) -> tuple[list[handles.Opened], list[str]]:
+    leaks: list[handles.Opened] = []
     thread_leaks, notes = handles.thread_leaks(threads, made)
     if Resource.FDS in suspicion.resources:
         leaks += handles.fd_leaks(fds, made)

@@ -7,6 +7,7 @@ out this package's own frames and variables, and is bounded in time.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import dataclasses
 import gc
@@ -21,7 +22,7 @@ import objgraph
 from pytest_memleak.diagnosis import source
 
 _MAX_DEPTH: Final = 12
-_MAX_PATH_S: Final = 2.0
+_MAX_PATH_S: Final = 1.0
 
 _FOREIGN_ROOTS: Final = ("pytest_memleak", "_pytest", "pytest", "pluggy", "objgraph", "pympler", "gc", "tracemalloc")
 
@@ -33,7 +34,9 @@ class Path:
     labels: tuple[str, ...]
     name: str
     rooted: bool
-    """False when no module, fixture or frame leads to the object."""
+    """False when no module or fixture leads to the object."""
+    is_users: bool
+    """Whether the root is the user's own: a module of theirs or a fixture's value."""
 
 
 class _TimeUp(Exception):
@@ -48,22 +51,23 @@ def path_to(
     `roots` names objects by identity that end the search beside modules (the test's fixture values);
     `ignore` are the caller's own containers. When no root is found in time, the path is `obj` alone.
     """
-    deadline = clock() + _MAX_PATH_S
-
-    def is_root(candidate: object) -> bool:
-        if clock() > deadline:
-            raise _TimeUp
-        return id(candidate) in roots or _is_program_module(candidate)
-
     ignored = [id(thing) for thing in ignore] + _own_frames()
-    try:
-        chain = objgraph.find_backref_chain(obj, is_root, max_depth=_MAX_DEPTH, extra_ignore=ignored)
-    except (_TimeUp, RuntimeError):
-        chain = [obj]
-    try:
-        return _described(chain, roots, rooted=len(chain) > 1 or is_root(obj))
-    except _TimeUp:
-        return _described(chain, roots, rooted=False)
+    # What waits on a loop refers to it by the thousand and is no owner; only if nobody else is found, it is.
+    for passing in (_passing(), []):
+        deadline = clock() + _MAX_PATH_S
+
+        def is_root(candidate: object, deadline: float = deadline) -> bool:
+            if clock() > deadline:
+                raise _TimeUp
+            return id(candidate) in roots or _is_program_module(candidate)
+
+        try:
+            chain = objgraph.find_backref_chain(obj, is_root, max_depth=_MAX_DEPTH, extra_ignore=ignored + passing)
+        except (_TimeUp, RuntimeError):
+            continue
+        if len(chain) > 1:
+            return _described(chain, roots, rooted=True)
+    return _described([obj], roots, rooted=id(obj) in roots)
 
 
 def referrer_of_type(obj: object, kinds: tuple[type, ...]) -> Any | None:
@@ -76,6 +80,19 @@ def _is_program_module(candidate: object) -> bool:
         return False
     name = getattr(candidate, "__name__", "")
     return sys.modules.get(name) is candidate and name.partition(".")[0] not in _FOREIGN_ROOTS
+
+
+def _passing() -> list[int]:
+    """The frames, coroutines, tasks and callbacks that come and go, as identities."""
+    kinds = (
+        types.FrameType,
+        types.CoroutineType,
+        types.GeneratorType,
+        types.AsyncGeneratorType,
+        asyncio.Future,
+        asyncio.Handle,
+    )
+    return [id(obj) for obj in gc.get_objects() if issubclass(type(obj), kinds)]
 
 
 def own_generators() -> list[object]:
@@ -105,7 +122,13 @@ def _described(chain: Sequence[Any], roots: Mapping[int, str], *, rooted: bool) 
         if step:
             name = _joined(name, step)
             labels.append(step)
-    return Path(labels=tuple(labels), name=name, rooted=rooted)
+    return Path(labels=tuple(labels), name=name, rooted=rooted, is_users=_is_users_root(first, roots))
+
+
+def _is_users_root(root: object, roots: Mapping[int, str]) -> bool:
+    if isinstance(root, types.ModuleType):
+        return source.is_users(getattr(root, "__file__", None) or "<built-in>")
+    return roots.get(id(root), "").startswith("fixture ")
 
 
 def _joined(name: str, step: str) -> str:

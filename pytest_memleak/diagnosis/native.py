@@ -1,0 +1,84 @@
+"""Growth of the C heap: which line of C or Python allocated it, by memray where it is installed."""
+
+from __future__ import annotations
+
+import collections
+import importlib.util
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pytest_memleak.diagnosis import source
+from pytest_memleak.diagnosis.allocations import as_site
+from pytest_memleak.model import Site
+from pytest_memleak.probes.rest import at_rest
+from pytest_memleak.probes.catalogue import Probes
+from pytest_memleak.workloads.steps import CallNumbers, Steps
+
+_STACK: Final = 30
+_SITES: Final = 3
+
+
+def is_memray_usable() -> bool:
+    """Whether memray is installed and not tracking for somebody else (it tracks once per process at a time)."""
+    return importlib.util.find_spec("memray") is not None
+
+
+def installed_hint() -> tuple[str, ...]:
+    """What to do for a line when memray is missing."""
+    if is_memray_usable():
+        return ()
+    return ("install memray to have the line named: python -m pip install 'pytest-memleak[native]'",)
+
+
+def native_sites(numbers: CallNumbers, probes: Probes, calls: int, least: int) -> Steps[tuple[list[Site], list[str]]]:
+    """Repeat the workload under memray; the sites that kept at least `least` pieces, and the C stacks as text."""
+    import memray
+
+    with tempfile.TemporaryDirectory(prefix="memleak-") as folder:
+        path = Path(folder) / "trace.bin"
+        try:
+            tracker = memray.Tracker(path, native_traces=True)
+        except RuntimeError:
+            return [], ["memray is in use already: the line is not known"]
+        with tracker:
+            yield numbers.take(calls)
+            yield from at_rest(probes)
+        return _read(memray.FileReader(path), calls, least)
+
+
+def _read(reader: Any, calls: int, least: int) -> tuple[list[Site], list[str]]:
+    sums: dict[tuple[Any, str], list[int]] = collections.defaultdict(lambda: [0, 0])
+    for record in reader.get_leaked_allocation_records(merge_threads=True):
+        # What one call keeps once is no leak; what every call keeps is.
+        if record.n_allocations < least:
+            continue
+        python = [(file, line) for _, file, line in record.stack_trace(max_stacks=_STACK)]
+        places = source.nearest(python)
+        native = _native_words(record.native_stack_trace(max_stacks=_STACK))
+        if places is not None:
+            sums[places, native][0] += record.size
+            sums[places, native][1] += record.n_allocations
+    largest = sorted(sums.items(), key=lambda item: -item[1][0])[:_SITES]
+    sites = [_site(places, size / calls, count / calls) for (places, _), (size, count) in largest]
+    return sites, list(dict.fromkeys(f"in C: {native}" for (_, native), _ in largest if native))
+
+
+def _site(places: Any, bytes_per_call: float, count_per_call: float) -> Site:
+    import dataclasses
+
+    return dataclasses.replace(as_site(places), bytes_per_call=bytes_per_call, count_per_call=count_per_call)
+
+
+def _native_words(stack: Sequence[tuple[str, str, int]]) -> str:
+    """The innermost C frames outside the interpreter and the allocator: `function (file:line)`."""
+    words = []
+    for function, file, line in stack:
+        name = Path(file).name
+        if not function or name.startswith(("libc.", "libc-", "ld-", "libpython", "python3")) or "memray" in file:
+            continue
+        words.append(f"{function} ({name}:{line})" if line else f"{function} ({name})")
+        if len(words) == _SITES:
+            break
+    return " < ".join(words)
