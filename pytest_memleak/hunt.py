@@ -164,7 +164,7 @@ class _Hunt:
         self.rss_first = 0
         self.uss_first: int | None = None
         self.native_first = 0
-        self.doubts: list[str] = []
+        self.account: RssAccount | None = None
 
     def run(self) -> Steps[Result]:
         self.started = self.clock()
@@ -182,6 +182,8 @@ class _Hunt:
                     break
                 if self._time_is_up():
                     return self._result(confirmed, None)
+            # Before tracemalloc and memray take their share.
+            self.account = self._rss_account(Outcome.LEAK)
             findings = yield from self._inquire(heap, confirmed)
             return self._result(self._final(confirmed, findings), findings)
 
@@ -377,7 +379,7 @@ class _Hunt:
             kept, covered = self._without_ignored(findings)
             notes += [*findings.notes, *covered]
             leaks = kept if outcome is not Outcome.CLEAN else ()
-        account = self._rss_account(outcome)
+        account = self.account or self._rss_account(outcome)
         if account is not None:
             notes += _rss_notes(account, outcome)
         why = next((judgement.why for judgement in judgements if judgement.outcome is outcome), "")

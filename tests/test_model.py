@@ -27,7 +27,8 @@ from pytest_memleak.model import (
 
 FRAME = Frame(path="app/cache.py", line=17, function="read", source="SEEN[key] = value")
 LEAK = Leak(
-    what="dict: 1 per request",
+    what="dict",
+    count_per_call=1.0,
     resource=Resource.MEMORY,
     sites=(Site(frame=FRAME, bytes_per_call=512.0, count_per_call=1.0),),
     holder=Holder(name="app.cache.SEEN", kind="dict", entries_per_call=1.0, length=1_000),
@@ -56,7 +57,9 @@ RESULT = Result(
 
 
 def words() -> list[type]:
-    return [word for word in vars(model).values() if dataclasses.is_dataclass(word) and isinstance(word, type)]
+    return [
+        word for word in vars(model).values() if dataclasses.is_dataclass(word) and isinstance(word, type)
+    ]
 
 
 @pytest.mark.parametrize("word", words(), ids=lambda word: str(word.__name__))
@@ -105,7 +108,7 @@ def test_json_has_every_field_of_a_result() -> None:
 
 
 def test_a_result_refers_to_text_and_numbers_only() -> None:
-    allowed = (str, int, float, bool, type(None), tuple, type, *words())
+    allowed: tuple[type, ...] = (str, int, float, bool, type(None), tuple, type, *words())
     waiting: list[object] = [RESULT]
     while waiting:
         found = waiting.pop()
@@ -119,14 +122,14 @@ def test_a_frame_is_written_as_a_place() -> None:
 
 
 def test_one_leak_shown_by_two_endpoints_has_one_fingerprint() -> None:
-    elsewhere = dataclasses.replace(LEAK, what="dict: 3 per request", bytes_per_call=7.0, details=("more",))
+    elsewhere = dataclasses.replace(LEAK, count_per_call=3.0, bytes_per_call=7.0, details=("more",))
     assert elsewhere.fingerprint == LEAK.fingerprint == ("dict", "app/cache.py:17", "app.cache.SEEN")
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        dataclasses.replace(LEAK, what="list: 1 per request"),
+        dataclasses.replace(LEAK, what="list"),
         dataclasses.replace(LEAK, sites=()),
         dataclasses.replace(LEAK, sites=(Site(frame=dataclasses.replace(FRAME, line=18)),)),
         dataclasses.replace(LEAK, holder=None),

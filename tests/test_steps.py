@@ -1,17 +1,17 @@
-"""The drivers: calls numbered without a gap, rests taken, exceptions passed on after the hunt has cleaned up."""
+"""The drivers: calls numbered without a gap, rests taken, exceptions passed on after the clean-up."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
 import trio
 
-from pytest_memleak.workloads import steps
-from pytest_memleak.workloads.steps import Calls, CallNumbers, Rest, Steps, drive, drive_async, runs_trio
+from pytest_memleak.workloads.steps import CallNumbers, Calls, Rest, Steps, drive, drive_async, runs_trio
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
 
@@ -65,7 +65,7 @@ def test_calls_are_made_with_the_numbers_that_were_asked_for() -> None:
 
 def test_a_rest_sleeps_for_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(steps.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     drive(Hunt(Rest(0.25), Calls(1, 1), Rest(0))(), lambda number: None)
     assert slept == [0.25, 0]
 

@@ -103,10 +103,10 @@ def inquire(
         del new[:]
         opened, notes = _handle_leaks(suspicion, fds, threads, tasks, loops, made)
         three = (surveys[0], surveys[1], surveys[2])
-        memory = _memory(three, share * _ROUNDS, suspicion, held) if surveys[2] else None
+        memory = _memory(three, share * _ROUNDS, suspicion, held, opened) if surveys[2] else None
         sites = allocations.growing_sites(three, share * _ROUNDS)
     if suspicion.native_only:
-        leaks = [causes.native_leak(suspicion.rates["native"], native.installed_hint())]
+        leaks = [(yield from _native(suspicion, numbers, probes, calls))]
     else:
         leaks = causes.causes(opened, held, sites, memory.per_call if memory else 0.0)
     return Findings(
@@ -115,6 +115,14 @@ def inquire(
         memory=memory,
         shown_again=levels.shown_again(suspicion, traced=bool(held.kept or held.known or held.loose or sites)),
     )
+
+
+def _native(suspicion: Suspicion, numbers: CallNumbers, probes: Probes, calls: int) -> Steps[Leak]:
+    rate = suspicion.rates["native"]
+    if not native.is_memray_usable():
+        return causes.native_leak(rate, native.installed_hint())
+    sites, details = yield from native.native_sites(numbers, probes, calls, least=max(2, calls // 3))
+    return causes.native_leak(rate, details, sites)
 
 
 def _least(suspicion: Suspicion, calls: int) -> int:
@@ -143,9 +151,16 @@ def _handle_leaks(
     return leaks, notes
 
 
-def _memory(surveys: allocations.Surveys, calls: int, suspicion: Suspicion, held: holders.Held) -> Growth:
+def _memory(
+    surveys: allocations.Surveys,
+    calls: int,
+    suspicion: Suspicion,
+    held: holders.Held,
+    opened: Sequence[handles.Opened],
+) -> Growth:
     """Bytes per call: what tracemalloc saw stay, the containers' tables, and what only the C heap saw."""
-    traced = allocations.weigh(surveys, calls)
+    explained = frozenset[allocations.Places]().union(*(one.explained for one in (*held.kept, *opened)))
+    traced = allocations.weigh(surveys, calls, explained)
     tables = sum(kept.table_bytes_per_entry * kept.holder.entries_per_call for kept in held.kept)
     unseen = suspicion.rates.get("native", 0.0) - allocations.large_bytes_gained(surveys[0], surveys[2]) / calls
     # The tables of growing containers double in the C heap at moments of their own: only what is more

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import dataclasses
 import importlib.util
 import tempfile
 from collections.abc import Sequence
@@ -21,14 +23,12 @@ _SITES: Final = 3
 
 
 def is_memray_usable() -> bool:
-    """Whether memray is installed and not tracking for somebody else (it tracks once per process at a time)."""
+    """Whether memray is installed; it is imported only when the C heap leaks."""
     return importlib.util.find_spec("memray") is not None
 
 
 def installed_hint() -> tuple[str, ...]:
     """What to do for a line when memray is missing."""
-    if is_memray_usable():
-        return ()
     return ("install memray to have the line named: python -m pip install 'pytest-memleak[native]'",)
 
 
@@ -38,11 +38,11 @@ def native_sites(numbers: CallNumbers, probes: Probes, calls: int, least: int) -
 
     with tempfile.TemporaryDirectory(prefix="memleak-") as folder:
         path = Path(folder) / "trace.bin"
-        try:
-            tracker = memray.Tracker(path, native_traces=True)
-        except RuntimeError:
-            return [], ["memray is in use already: the line is not known"]
-        with tracker:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(memray.Tracker(path, native_traces=True))
+            except RuntimeError:
+                return [], ["memray tracks for somebody else already: the line is not known"]
             yield numbers.take(calls)
             yield from at_rest(probes)
         return _read(memray.FileReader(path), calls, least)
@@ -66,8 +66,6 @@ def _read(reader: Any, calls: int, least: int) -> tuple[list[Site], list[str]]:
 
 
 def _site(places: Any, bytes_per_call: float, count_per_call: float) -> Site:
-    import dataclasses
-
     return dataclasses.replace(as_site(places), bytes_per_call=bytes_per_call, count_per_call=count_per_call)
 
 

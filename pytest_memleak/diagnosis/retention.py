@@ -24,6 +24,17 @@ from pytest_memleak.diagnosis import source
 _MAX_DEPTH: Final = 12
 _MAX_PATH_S: Final = 1.0
 
+_CROWD: Final = 200
+_OWNERS: Final = (dict, list, tuple, set, type, types.FunctionType, types.CellType, types.ModuleType)
+_PASSING: Final = (
+    types.FrameType,
+    types.CoroutineType,
+    types.GeneratorType,
+    types.AsyncGeneratorType,
+    asyncio.Future,
+    asyncio.Handle,
+)
+
 _FOREIGN_ROOTS: Final = ("pytest_memleak", "_pytest", "pytest", "pluggy", "objgraph", "pympler", "gc", "tracemalloc")
 
 
@@ -59,7 +70,7 @@ def path_to(
         def is_root(candidate: object, deadline: float = deadline) -> bool:
             if clock() > deadline:
                 raise _TimeUp
-            return id(candidate) in roots or _is_program_module(candidate)
+            return id(candidate) in roots or _is_program_module(candidate) or _is_program_class(candidate)
 
         try:
             chain = objgraph.find_backref_chain(obj, is_root, max_depth=_MAX_DEPTH, extra_ignore=ignored + passing)
@@ -83,16 +94,12 @@ def _is_program_module(candidate: object) -> bool:
 
 
 def _passing() -> list[int]:
-    """The frames, coroutines, tasks and callbacks that come and go, as identities."""
-    kinds = (
-        types.FrameType,
-        types.CoroutineType,
-        types.GeneratorType,
-        types.AsyncGeneratorType,
-        asyncio.Future,
-        asyncio.Handle,
-    )
-    return [id(obj) for obj in gc.get_objects() if issubclass(type(obj), kinds)]
+    """The frames, coroutines, tasks, callbacks and whatever there is by the hundred, as identities."""
+    objects = gc.get_objects()
+    counts = collections.Counter(map(type, objects))
+    crowds = {kind for kind, count in counts.items() if count >= _CROWD and kind not in _OWNERS}
+    crowds |= {kind for kind in counts if issubclass(kind, _PASSING)}
+    return [id(objects), *(id(obj) for obj in objects if type(obj) in crowds)]
 
 
 def own_generators() -> list[object]:
@@ -100,6 +107,20 @@ def own_generators() -> list[object]:
     generators = [obj for obj in gc.get_objects() if type(obj) is types.GeneratorType]
     own = [obj for obj in generators if source.is_ours(obj.gi_code.co_filename)]
     return [*own, *(generator.gi_frame for generator in own)]
+
+
+def _is_program_class(candidate: object) -> bool:
+    """Whether a class is found in its module under its own name: the search need not go further."""
+    if not isinstance(candidate, type):
+        return False
+    module = sys.modules.get(_text(candidate.__module__))
+    name = _text(candidate.__module__).partition(".")[0]
+    return module is not None and name not in _FOREIGN_ROOTS and vars(module).get(candidate.__name__) is candidate
+
+
+def _text(value: object) -> str:
+    """A name that is one: metaclasses of extensions answer with descriptors."""
+    return value if isinstance(value, str) else ""
 
 
 def _own_frames() -> list[int]:
@@ -126,8 +147,9 @@ def _described(chain: Sequence[Any], roots: Mapping[int, str], *, rooted: bool) 
 
 
 def _is_users_root(root: object, roots: Mapping[int, str]) -> bool:
-    if isinstance(root, types.ModuleType):
-        return source.is_users(getattr(root, "__file__", None) or "<built-in>")
+    module = sys.modules.get(_text(root.__module__)) if isinstance(root, type) else root
+    if isinstance(module, types.ModuleType):
+        return source.is_users(getattr(module, "__file__", None) or "<built-in>")
     return roots.get(id(root), "").startswith("fixture ")
 
 

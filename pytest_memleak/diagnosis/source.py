@@ -60,7 +60,7 @@ def shown_path(path: str) -> str:
         relative = os.path.relpath(path)
     except ValueError:  # another drive on Windows
         return path
-    return path if relative.startswith("..") else relative
+    return path if relative.startswith("../../..") else relative
 
 
 Place = tuple[str, int]

@@ -183,7 +183,7 @@ def _remarks(result: Result, width: int) -> Iterator[str]:
     if account is not None:
         uss = "" if account.uss_bytes is None else f", USS {format_bytes(account.uss_bytes)}"
         native = "" if account.native_bytes is None else f", the C heap {format_bytes(account.native_bytes)}"
-        yield from _field("RSS", f"grew {format_bytes(account.rss_bytes)}{uss}{native}, diagnosis included", width)
+        yield from _field("RSS", f"grew {format_bytes(account.rss_bytes)}{uss}{native}", width)
     for note in result.notes:
         yield from _field("note", note, width)
     for probe in result.missing_probes:

@@ -11,18 +11,16 @@ WIDTH, HEIGHT = 40, 24
 
 router = APIRouter()
 libc = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
-libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+copy_to_c = libc._strdup if sys.platform == "win32" else libc.strdup
+copy_to_c.argtypes, copy_to_c.restype = [ctypes.c_char_p], ctypes.c_void_p
 libc.free.argtypes, libc.free.restype = [ctypes.c_void_p], None
 
 
 def print_page(lines: list[str]) -> bytes:
     """Lay lines out on the printer's page, a grid of characters."""
-    page = libc.malloc(WIDTH * HEIGHT)
-    ctypes.memset(page, ord(" "), WIDTH * HEIGHT)
-    for row, line in enumerate(lines[:HEIGHT]):
-        text = line.encode("ascii", "replace")[:WIDTH]
-        ctypes.memmove(page + row * WIDTH, text, len(text))
-    return ctypes.string_at(page, WIDTH * HEIGHT)
+    blank = [""] * (HEIGHT - len(lines))
+    page = copy_to_c("".join(line[:WIDTH].ljust(WIDTH) for line in [*lines, *blank]).encode("ascii", "replace"))
+    return ctypes.string_at(page)
 
 
 @router.get("/orders/{order_id}/label")
