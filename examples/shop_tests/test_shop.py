@@ -53,14 +53,14 @@ def test_price(client: TestClient, leak_call: LeakCall) -> None:
     assert response.json() == {"product_id": 7, "price_cents": price_cents}
 
 
-@pytest.mark.no_leak(max_mb_per_min=1)
+@pytest.mark.no_leak(max_mb_per_min=1, rps=200)
 def test_search(client: TestClient, leak_call: LeakCall) -> None:
     response = client.get("/search", params={"q": f"kettle {leak_call.number}"})
     assert response.status_code == 200
     assert response.json()[0] == "Enamel kettle at 29.00"
 
 
-@pytest.mark.no_leak(max_mb_per_min=1)
+@pytest.mark.no_leak(max_mb_per_min=1, rps=200)
 def test_visits(client: TestClient, leak_call: LeakCall) -> None:
     page = f"/products/{leak_call.number}"
     response = client.post("/visits", params={"page": page})

@@ -71,14 +71,15 @@ def _belongs(one: Opened, kept: Kept) -> bool:
 
 
 def _with_holder(leak: Leak, own: Sequence[Kept]) -> Leak:
-    holders = sorted(own, key=lambda kept: (not kept.is_users, -kept.bytes_per_entry))
+    # That a thread stands in threading's table of threads explains nothing.
+    holders = sorted((kept for kept in own if kept.is_users), key=lambda kept: -kept.bytes_per_entry)
     if not holders:
         return leak
     first = holders[0]
     return dataclasses.replace(
         leak,
         holder=first.holder,
-        also_held_by=tuple(kept.holder.name for kept in holders[1:_SITES] if kept.is_users),
+        also_held_by=tuple(kept.holder.name for kept in holders[1:_SITES]),
         bytes_per_call=first.bytes_per_entry * first.holder.entries_per_call,
     )
 

@@ -70,7 +70,7 @@ def path_to(
         def is_root(candidate: object, deadline: float = deadline) -> bool:
             if clock() > deadline:
                 raise _TimeUp
-            return id(candidate) in roots or _is_program_module(candidate) or _is_program_class(candidate)
+            return id(candidate) in roots or _is_program_class(candidate) or _module_of(candidate) is not None
 
         try:
             chain = objgraph.find_backref_chain(obj, is_root, max_depth=_MAX_DEPTH, extra_ignore=ignored + passing)
@@ -86,11 +86,22 @@ def referrer_of_type(obj: object, kinds: tuple[type, ...]) -> Any | None:
     return next((owner for owner in gc.get_referrers(obj) if issubclass(type(owner), kinds)), None)
 
 
-def _is_program_module(candidate: object) -> bool:
-    if not isinstance(candidate, types.ModuleType):
-        return False
-    name = getattr(candidate, "__name__", "")
-    return sys.modules.get(name) is candidate and name.partition(".")[0] not in _FOREIGN_ROOTS
+def _module_of(candidate: Any) -> types.ModuleType | None:
+    """The imported module that a module or its namespace is, None for anything else and for the test tools.
+
+    The namespace ends the search: beyond it stand all functions of the module, which refer to it too.
+    """
+    if type(candidate) is dict:
+        # Only a namespace has this key; other dicts are asked for one text, never for the user's keys.
+        name = _text(candidate.get("__name__")) if "__spec__" in candidate else ""
+    elif isinstance(candidate, types.ModuleType):
+        name = _text(getattr(candidate, "__name__", None))
+    else:
+        return None
+    module = sys.modules.get(name)
+    if name.partition(".")[0] in _FOREIGN_ROOTS or module is None:
+        return None
+    return module if module is candidate or vars(module) is candidate else None
 
 
 def _passing() -> list[int]:
@@ -135,7 +146,9 @@ def _own_frames() -> list[int]:
 
 
 def _described(chain: Sequence[Any], roots: Mapping[int, str], *, rooted: bool) -> Path:
-    first = chain[0]
+    first = _module_of(chain[0]) or chain[0]
+    if first is not chain[0]:
+        chain = [first, *chain]
     name = roots.get(id(first)) or _own_name(first)
     labels = [name]
     for owner, owned in zip(chain, chain[1:]):
@@ -150,7 +163,7 @@ def _is_users_root(root: object, roots: Mapping[int, str]) -> bool:
     module = sys.modules.get(_text(root.__module__)) if isinstance(root, type) else root
     if isinstance(module, types.ModuleType):
         return source.is_users(getattr(module, "__file__", None) or "<built-in>")
-    return roots.get(id(root), "").startswith("fixture ")
+    return roots.get(id(root), "").startswith(("fixture ", "app"))
 
 
 def _joined(name: str, step: str) -> str:

@@ -124,10 +124,12 @@ class _Runs:
         self._memleak = memleak
         self._settings = merged
         self._stores = HarnessStores(memleak.item)
+        self._app: Any = None
         self.progress: Callable[[str], None] = memleak.measuring.summary.progress if memleak.measuring else _silent
 
     def all(self, app: Any, targets: Mapping[str, asgi.Endpoint | Callable[[Client], object]]) -> dict[str, Result]:
         """Strings straight into the app, callables through a TestClient; an entered client serves both."""
+        self._app = getattr(app, "app", app) if clients.is_test_client(app) else app
         results: dict[str, Result] = {}
         direct = {name: target for name, target in targets.items() if isinstance(target, asgi.Endpoint)}
         if clients.is_test_client(app):
@@ -221,7 +223,7 @@ class _Runs:
 
     def roots(self) -> Mapping[int, str]:
         """The fixtures' values by name."""
-        return named_fixtures(self._memleak.item)
+        return {**named_fixtures(self._memleak.item), id(self._app): "app"}
 
 
 def _through_client(target: asgi.Endpoint | Callable[[Client], object]) -> ClientCall:

@@ -238,7 +238,10 @@ class TestSurroundings:
 def named_fixtures(item: pytest.Item) -> dict[int, str]:
     """What a reference path may start at beside modules: the values of the test's fixtures."""
     funcargs: Mapping[str, object] = getattr(item, "funcargs", {})
-    return {id(value): f"fixture {name}" for name, value in funcargs.items() if value is not None}
+    names = {id(value): f"fixture {name}" for name, value in funcargs.items() if value is not None}
+    # Routes, closures and states all refer to the app: a path that has reached it has said enough.
+    names |= {id(value.app): "app" for value in funcargs.values() if clients.is_test_client(value)}
+    return names
 
 
 def record(item: pytest.Item, result: Result) -> None:
