@@ -1,4 +1,4 @@
-"""Real leaks of published packages, in their leaking and fixed versions, and clean cases that look like leaks.
+"""Real leaks of published packages, in leaking and fixed versions, and clean cases that look like leaks.
 
 Goal: every leaking version is convicted, and the first leak of its report names the leaking package (in a
 site, a holder, or what it says grows) or, where the package is compiled, the line of the app that called it.
@@ -62,12 +62,13 @@ async def test_case(started):
 """
 
 _PACKAGE: Final = """\
-import importlib.metadata, json, os, pathlib, sys
+import importlib.metadata, json, os, sys
 files = importlib.metadata.distribution(sys.argv[1]).files or ()
-modules = [str(file.parent) for file in files if file.suffix == ".py" and file.parent.name and ".dist-info" not in str(file)]
+files = [file for file in files if file.parent.name and not file.parts[0].endswith(".dist-info")]
+modules = [str(file.parent) for file in files if file.suffix == ".py"]
 compiled = any(file.suffix in (".so", ".pyd") for file in files)
-tops = sorted({module.split("/")[0] for module in modules})
 common = os.path.commonpath(modules) if modules else ""
+tops = sorted({module.split("/")[0] for module in modules})
 json.dump({"names": [common] if common else tops, "compiled": compiled}, sys.stdout)
 """
 
@@ -141,9 +142,7 @@ def measure(subject: Subject, python: str, folder: Path) -> Row:
     """Measure one variant in a process of its own."""
     run = run_pytest(subject.test(), python=python, folder=folder, limit_s=_LIMIT_S)
     if not run.results:
-        return Row(
-            subject=subject, outcome="ERROR", right=False, named="-", seconds=run.seconds, why=run.error()
-        )
+        return Row(subject=subject, outcome="ERROR", right=False, named="-", seconds=run.seconds, why=run.error())
     result = run.results[0]
     outcome = result["outcome"]
     leak = result["leaks"][0] if result["leaks"] else {}
@@ -179,9 +178,7 @@ def _package(subject: Subject, python: str) -> dict[str, Any]:
     """The import names of the leaking distribution, from its own list of files."""
     version = subject.case["leaky_version"] or subject.case["fixed_version"]
     command = [python, "-c", _PACKAGE, version.partition("==")[0]]
-    package: dict[str, Any] = json.loads(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    )
+    package: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return package
 
 
@@ -223,9 +220,7 @@ def _met(row: Row) -> bool:
 
 def main() -> int:
     """Measure what the command line asks for, and say whether the goal was reached."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     corpus = os.environ.get("MEMLEAK_CORPUS", DEFAULT_CORPUS)
     parser.add_argument(
         "--corpus",
@@ -233,12 +228,8 @@ def main() -> int:
         default=corpus,
         help="folder of the cases (MEMLEAK_CORPUS; beside the checkout: shared/corpus)",
     )
-    parser.add_argument(
-        "--cache", type=Path, default=DEFAULT_CACHE, help="folder of wheel, environments, results"
-    )
-    parser.add_argument(
-        "--case", action="append", default=[], metavar="NAME", help="only this case (repeatable)"
-    )
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder of wheel, environments, results")
+    parser.add_argument("--case", action="append", default=[], metavar="NAME", help="only this case (repeatable)")
     parser.add_argument("--variant", choices=("leaky", "fixed"), help="only this variant")
     parser.add_argument("--repeat", type=int, default=1, help="measure each variant this often")
     parser.add_argument("--jobs", type=int, default=1, help="measurements at the same time")

@@ -37,9 +37,7 @@ class Run:
         if self.timed_out:
             return f"killed after {self.seconds:.0f} s"
         lines = [line.strip() for line in self.output.splitlines() if line.strip()]
-        told = [
-            line for line in lines if line.startswith(("E ", "FAILED", "ERROR", "Fatal", "INTERNALERROR>"))
-        ]
+        told = [line for line in lines if line.startswith(("E ", "FAILED", "ERROR", "Fatal", "INTERNALERROR>"))]
         return (told or lines or [f"exit code {self.code}"])[-1]
 
     def by_name(self) -> dict[str, Mapping[str, Any]]:
@@ -73,9 +71,7 @@ def run_process(
     except BaseException:
         _kill_group(process)
         raise
-    return Run(
-        code=process.returncode, seconds=time.perf_counter() - begun, output=output, timed_out=timed_out
-    )
+    return Run(code=process.returncode, seconds=time.perf_counter() - begun, output=output, timed_out=timed_out)
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:
@@ -131,9 +127,7 @@ def find_python(version: str) -> str:
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return sys.executable
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    kept = sorted(
-        root.glob(f"versions/{version}.*/bin/python"), key=lambda path: _numbers(path.parent.parent.name)
-    )
+    kept = sorted(root.glob(f"versions/{version}.*/bin/python"), key=lambda path: _numbers(path.parent.parent.name))
     # pyenv's shims on the PATH fail for versions that are installed and not selected.
     found = str(kept[-1]) if kept else shutil.which(f"python{version}")
     if not found:
@@ -187,10 +181,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Rows in columns as wide as their widest cell."""
     lines = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    padded = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([padded[0], "  ".join("-" * width for width in widths), *padded[1:]])
 
 

@@ -289,9 +289,7 @@ class _Hunt:
         """A judgement of the confirmation, cleared if the growth goes on without requests."""
         if judgement.outcome is not Outcome.LEAK:
             why = f"growth was seen and did not show again at rest ({judgement.why})"
-            # Growth that vanishes at rest is what the requests had not finished yet, no leak.
-            outcome = Outcome.CLEAN if judgement.growth.low <= 0 else Outcome.INCONCLUSIVE
-            return dataclasses.replace(judgement, outcome=outcome, why=why)
+            return dataclasses.replace(judgement, why=why)
         for signal in _SIGNALS_OF[judgement.resource]:
             if signal not in self.probes.read:
                 continue
@@ -310,7 +308,9 @@ class _Hunt:
         slowest = max(slowest, 1e-6)
         longest = self.settings.max_time / 10 / _CONFIRM_ROUNDS / max(1e-9, self.seconds_per_call)
         nominal = min(_ROUND_S / max(1e-9, self.seconds_per_call), 200.0)
-        return self._restrained(max(nominal, min(4 / slowest, longest)), self.ledger) / (2 if self.handles_per_call else 1)
+        return self._restrained(max(nominal, min(4 / slowest, longest)), self.ledger) / (
+            2 if self.handles_per_call else 1
+        )
 
     def _deep_rest(self, heap: Heap, *, rested: bool = False) -> Steps[None]:
         if not rested:
@@ -355,20 +355,23 @@ class _Hunt:
             if judgement.outcome is Outcome.LEAK and judgement.resource not in findings.shown_again:
                 why = "growth was confirmed, but did not show again under diagnosis"
                 judgement = dataclasses.replace(judgement, outcome=Outcome.INCONCLUSIVE, why=why)
-            if judgement.outcome is Outcome.LEAK and not leaks and (covered or findings.notes):
+            explained = {_group(leak.resource) for leak in leaks}
+            known_groups = {_group(resource) for resource in findings.known} | {
+                _group(leak.resource) for leak in covered
+            }
+            group = _group(judgement.resource)
+            if judgement.outcome is Outcome.LEAK and group in known_groups and group not in explained:
                 judgement = dataclasses.replace(judgement, outcome=Outcome.CLEAN, why="all of its growth is known")
             final.append(judgement)
         return tuple(final)
 
-    def _without_ignored(self, findings: Findings) -> tuple[tuple[Leak, ...], tuple[str, ...]]:
-        kept, covered = [], []
+    def _without_ignored(self, findings: Findings) -> tuple[list[Leak], list[Leak]]:
+        """The leaks that count, and those that the user's list covers."""
+        kept: list[Leak] = []
+        covered: list[Leak] = []
         for leak in findings.leaks:
-            entry = known.is_ignored(leak, self.settings.ignore)
-            if entry:
-                covered.append(f"ignored as {entry!r}: {leak.what}")
-            else:
-                kept.append(leak)
-        return tuple(kept), tuple(covered)
+            (covered if known.is_ignored(leak, self.settings.ignore) else kept).append(leak)
+        return kept, covered
 
     def _result(self, judgements: Sequence[Judgement], findings: Findings | None) -> Result:
         rounds = self._rounds(self.ledger)
@@ -377,8 +380,9 @@ class _Hunt:
         leaks: tuple[Leak, ...] = ()
         if findings is not None:
             kept, covered = self._without_ignored(findings)
-            notes += [*findings.notes, *covered]
-            leaks = kept if outcome is not Outcome.CLEAN else ()
+            notes += findings.notes
+            notes += [f"ignored as {known.is_ignored(leak, self.settings.ignore)!r}: {leak.what}" for leak in covered]
+            leaks = tuple(kept) if outcome is not Outcome.CLEAN else ()
         account = self.account or self._rss_account(outcome)
         if account is not None:
             notes += _rss_notes(account, outcome)
@@ -422,9 +426,10 @@ class _Hunt:
     def _table(self) -> tuple[Round, ...]:
         """The rounds as changes since the baseline, at most a dozen lines of them."""
         ledger = self.ledger
-        rows = range(ledger.length)
+        rows: Sequence[int] = range(ledger.length)
         if ledger.length > 12:
-            rows = range(0, ledger.length, -(-ledger.length // 11))
+            step = -(-(ledger.length - 1) // 10)
+            rows = [*range(0, ledger.length - 1, step), ledger.length - 1]
         first = {signal: column[0] for signal, column in ledger.columns.items()}
 
         def change(signal: str, row: int) -> int:
@@ -435,8 +440,8 @@ class _Hunt:
                 calls=ledger.calls[row] - ledger.calls[0],
                 blocks=change("blocks", row),
                 objects=change("objects", row),
-                native_bytes=change("native", row),
-                rss_bytes=change("rss", row),
+                native_bytes=change("native", row) if "native" in self.probes.read else None,
+                rss_bytes=change("rss", row) if "rss" in self.probes.read else None,
             )
             for row in rows
         )
@@ -473,6 +478,11 @@ _SIGNALS_OF: Final[Mapping[Resource, tuple[str, ...]]] = {
 }
 
 
+def _group(resource: Resource) -> Resource:
+    """Memory and objects are two views of one growth."""
+    return Resource.MEMORY if resource is Resource.OBJECTS else resource
+
+
 def _memory_cap() -> float:
     """Bytes of RSS that a hunt may gain: a gigabyte, or a quarter of what is free, whichever is less."""
     return min(1000 * MB, psutil.virtual_memory().available / 4)
@@ -481,8 +491,12 @@ def _memory_cap() -> float:
 def _rss_notes(account: RssAccount, outcome: Outcome) -> list[str]:
     if outcome is not Outcome.CLEAN or account.rss_bytes <= _RSS_WORTH_A_WORD:
         return []
-    returned = f"; heap_trim gave back {format_bytes(account.trimmed_bytes)}" if account.trimmed_bytes is not None else ""
-    return [f"RSS grew {format_bytes(account.rss_bytes)} while live memory is flat: fragmentation, not a leak{returned}"]
+    returned = (
+        f"; heap_trim gave back {format_bytes(account.trimmed_bytes)}" if account.trimmed_bytes is not None else ""
+    )
+    return [
+        f"RSS grew {format_bytes(account.rss_bytes)} while live memory is flat: fragmentation, not a leak{returned}"
+    ]
 
 
 def outlook(growth: Growth, requests_per_s: float) -> str:

@@ -152,7 +152,7 @@ class Leak:
     def fingerprint(self) -> tuple[str, str, str]:
         """Equal for the same leak, however many endpoints show it: kind, site, holder."""
         site = str(self.sites[0].frame) if self.sites else ""
-        return self.what, site, self.holder.name if self.holder else ""
+        return self.what.partition(" (")[0], site, self.holder.name if self.holder else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +162,9 @@ class Round:
     calls: int
     blocks: int
     objects: int
-    native_bytes: int
-    rss_bytes: int
+    native_bytes: int | None
+    rss_bytes: int | None
+    """None where they cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,26 +53,54 @@ OPTIONS: Final[tuple[Option, ...]] = (
         unit="MB/min",
         help="live memory may grow this fast at `rps` requests per second",
     ),
-    Option(name="rps", kind="number", default=50.0, unit="requests/s", help="the rate that turns bytes per request into MB/min"),
-    Option(name="max_bytes_per_request", kind="number", unit="B/request", help="live memory may grow this much per request"),
+    Option(
+        name="rps",
+        kind="number",
+        default=50.0,
+        unit="requests/s",
+        help="the rate that turns bytes per request into MB/min",
+    ),
+    Option(
+        name="max_bytes_per_request",
+        kind="number",
+        unit="B/request",
+        help="live memory may grow this much per request",
+    ),
     Option(
         name="max_objects_per_request",
         kind="number",
         unit="objects/request",
         help="gc-tracked objects may grow this much per request",
     ),
-    Option(name="max_fds", kind="count", default=0, help="file descriptors that may stay open after the measurement"),
+    Option(
+        name="max_fds",
+        kind="count",
+        default=0,
+        help="file descriptors that may stay open after the measurement",
+    ),
     Option(name="max_threads", kind="count", default=0, help="threads that may stay after the measurement"),
     Option(name="max_tasks", kind="count", default=0, help="asyncio tasks that may stay after the measurement"),
     Option(name="min_calls", kind="count", default=0, help="calls that a clean verdict needs at the least"),
-    Option(name="max_time", kind="number", default=30.0, unit="s", help="time limit of one measurement, without its diagnosis"),
+    Option(
+        name="max_time",
+        kind="number",
+        default=30.0,
+        unit="s",
+        help="time limit of one measurement, without its diagnosis",
+    ),
     Option(
         name="ignore",
         kind="names",
         default=(),
         help="growth that is known: a dotted holder, a file.py:line or a type name",
     ),
-    Option(name="reason", kind="text", default="", config=False, help="why this test has this budget; shown in its report"),
+    Option(
+        name="reason",
+        kind="text",
+        default="",
+        config=False,
+        help="why this test has this budget; shown in its report",
+    ),
     Option(
         name="inconclusive",
         kind="choice",
@@ -121,7 +149,8 @@ class Settings:
         limits = [] if self.max_bytes_per_request is None else [self.max_bytes_per_request]
         if self.max_mb_per_min is not None:
             limits.append(self.max_mb_per_min * units.MB / (60 * self.rps))
-        stated = bool(limits) or self.max_objects_per_request is not None
+        # An explicit zero loosens nothing.
+        stated = any(limits) or bool(self.max_objects_per_request)
         return Budget(
             bytes_per_request=min(limits) if limits else (None if stated else 0.0),
             objects_per_request=self.max_objects_per_request if stated else 0.0,
@@ -142,9 +171,12 @@ def parse(option: Option, value: Any, spelt: str) -> Any:
         return _number(option, value, spelt)
     if option.kind == "names":
         names = value.split() if isinstance(value, str) else value
-        if not isinstance(names, Iterable) or not all(isinstance(name, str) for name in names):
+        names = tuple(names) if isinstance(names, Iterable) else ()
+        if not names or not all(isinstance(name, str) and name for name in names):
             raise SettingError(f"{spelt}: expects a list of names, got {value!r}")
-        return tuple(names)
+        return names
+    if option.kind == "flag" and not isinstance(value, bool):
+        raise SettingError(f"{spelt}: expects true or false, got {value!r}")
     if option.kind == "choice" and value not in option.choices:
         raise SettingError(f"{spelt}: expects one of {', '.join(option.choices)}, got {value!r}")
     if option.kind == "text" and not isinstance(value, str):
@@ -160,7 +192,7 @@ def _number(option: Option, value: Any, spelt: str) -> float | int:
         raise SettingError(f"{spelt}: expects {wanted}, got {value!r}")
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise SettingError(f"{spelt}: expects {wanted}, got {value!r}") from None
     whole = option.kind != "count" or number == int(number) if math.isfinite(number) else False
     positive = number > 0 if wanted == "a number above 0" else number >= 0
@@ -177,7 +209,7 @@ def parse_arguments(arguments: Mapping[str, Any], spelt: str) -> dict[str, Any]:
             import difflib  # only for a typo: every pytest run imports this module
 
             close = difflib.get_close_matches(name, MARKER_NAMES, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = f", did you mean {close[0]!r}?" if close else "."
             raise SettingError(f"{spelt}: unknown argument {name!r}{hint} Valid arguments: {', '.join(MARKER_NAMES)}")
         # None is "not given", so that a test can build its arguments conditionally.
         if value is not None:

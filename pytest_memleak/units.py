@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 MB: Final = 1_000_000
@@ -22,6 +23,14 @@ def format_bytes(size: float) -> str:
 def format_rate(amount: float) -> str:
     """A count per call as text: `1`, `0.02`, `2.5`; three significant digits."""
     return _three_digits(amount)
+
+
+def format_bound(amount: float) -> str:
+    """An upper bound as text with two significant digits, rounded up: never less than was proven."""
+    if amount <= 0:
+        return "0"
+    digit = 10 ** (math.floor(math.log10(amount)) - 1)
+    return format_rate(math.ceil(round(amount / digit, 6)) * digit)
 
 
 def format_count(count: int) -> str:

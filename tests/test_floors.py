@@ -131,9 +131,7 @@ OWN = [found for found in IMPORTS if found.imported.split(".")[0] == "pytest_mem
 
 def test_the_scan_sees_the_package() -> None:
     assert {"pytest_memleak.model", "pytest_memleak.verdict.trend", "pytest_memleak.plugin"} <= set(MODULES)
-    assert any(
-        found.module == "pytest_memleak.hunt" and component(found.imported) == "verdict" for found in OWN
-    )
+    assert any(found.module == "pytest_memleak.hunt" and component(found.imported) == "verdict" for found in OWN)
 
 
 def test_every_module_has_a_floor() -> None:
@@ -196,17 +194,13 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 @pytest.mark.parametrize("library, owner", OWNERS.items())
 def test_a_library_of_an_edge_is_imported_there_only(library: str, owner: str) -> None:
     strange = [
-        str(found)
-        for found in IMPORTS
-        if found.imported.split(".")[0] == library and component(found.module) != owner
+        str(found) for found in IMPORTS if found.imported.split(".")[0] == library and component(found.module) != owner
     ]
     assert strange == []
 
 
 def test_what_the_measured_program_may_lack_is_never_imported_with_a_module() -> None:
-    strange = [
-        str(found) for found in IMPORTS if found.at_import and found.imported.split(".")[0] in USERS_OWN
-    ]
+    strange = [str(found) for found in IMPORTS if found.at_import and found.imported.split(".")[0] in USERS_OWN]
     assert strange == []
 
 
@@ -224,9 +218,5 @@ def test_the_plugin_imports_nothing_heavy_before_a_test_is_measured() -> None:
 
 
 def test_the_plugin_imports_of_the_package_only_words() -> None:
-    own = {
-        component(name)
-        for name in loaded_by("import pytest_memleak.plugin")
-        if name.startswith("pytest_memleak.")
-    }
+    own = {component(name) for name in loaded_by("import pytest_memleak.plugin") if name.startswith("pytest_memleak.")}
     assert {FLOORS[name] for name in own - {"plugin"}} == {0}

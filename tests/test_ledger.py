@@ -12,9 +12,7 @@ CAPACITY = 512
 
 def counting(**starts: int) -> Probes:
     """Probes that rise by one with each reading."""
-    return Probes(
-        read={signal: itertools.count(start).__next__ for signal, start in starts.items()}, missing={}
-    )
+    return Probes(read={signal: itertools.count(start).__next__ for signal, start in starts.items()}, missing={})
 
 
 def filled(rows: int) -> Ledger:

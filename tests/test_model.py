@@ -57,9 +57,7 @@ RESULT = Result(
 
 
 def words() -> list[type]:
-    return [
-        word for word in vars(model).values() if dataclasses.is_dataclass(word) and isinstance(word, type)
-    ]
+    return [word for word in vars(model).values() if dataclasses.is_dataclass(word) and isinstance(word, type)]
 
 
 @pytest.mark.parametrize("word", words(), ids=lambda word: str(word.__name__))

@@ -26,9 +26,7 @@ from pytest_memleak.reports import table, text
 
 def judged(resource: Resource, per_call: float, outcome: Outcome = Outcome.LEAK) -> Judgement:
     growth = Growth(per_call=per_call, low=0.99 * per_call, high=1.01 * per_call)
-    return Judgement(
-        resource=resource, outcome=outcome, growth=growth, limit=0.0, why="grew steadily over 1,500 calls"
-    )
+    return Judgement(resource=resource, outcome=outcome, growth=growth, limit=0.0, why="grew steadily over 1,500 calls")
 
 
 CACHE = Leak(
@@ -277,7 +275,7 @@ leak: global_accumulation (HIGH)
   fix   bound it with collections.deque(maxlen=…), or empty it periodically
 
   again pytest --memleak tests/test_shop.py::test_pages
-"""  # noqa: E501 (the text as it is shown)
+"""
 
 
 @pytest.mark.parametrize("width, block", [(80, ENDPOINTS_80), (120, ENDPOINTS_120)])
@@ -298,7 +296,7 @@ test_search is inconclusive: grows by 0.4 objects per call, but ever slower over
 
   RSS   grew -8 kB
   again pytest --memleak tests/test_shop.py::test_pages
-"""  # noqa: E501 (the text as it is shown)
+"""
 
 
 @pytest.mark.parametrize("width, block", [(80, INCONCLUSIVE_80), (120, INCONCLUSIVE_120)])
@@ -407,7 +405,7 @@ GET /pages                                                           3,012      
 POST /orders                                                         3,012     1.1 kB        3      3.3         LEAK
 test_search                                                          3,012       12 B        -    0.036 INCONCLUSIVE
 test_products_by_category_and_price[a category with a long name]     3,012        0 B        0        0        CLEAN
-"""  # noqa: E501 (the text as it is shown)
+"""
 
 
 @pytest.mark.parametrize("width, block", [(80, TABLE_80), (120, TABLE_120)])
@@ -423,9 +421,7 @@ def test_each_line_of_the_table_comes_with_its_outcome() -> None:
 
 
 def test_a_resource_that_was_not_judged_is_a_dash() -> None:
-    (_, (line, _)) = table.rows(
-        [dataclasses.replace(SHORT, judgements=()).to_dict()], width=80, verbose=False
-    )
+    (_, (line, _)) = table.rows([dataclasses.replace(SHORT, judgements=()).to_dict()], width=80, verbose=False)
     assert line.split() == ["GET", "/pages", "3,012", "-", "-", "-", "LEAK"]
 
 
@@ -443,16 +439,13 @@ def test_verbose_footnotes_say_what_a_pass_excludes() -> None:
 
 
 def test_a_doubt_that_fails_its_test_needs_no_advice() -> None:
-    (doubt,) = [
-        line for line in table.footnotes(RUN, fails=True, verbose=False) if line.startswith("INCONCLUSIVE")
-    ]
+    (doubt,) = [line for line in table.footnotes(RUN, fails=True, verbose=False) if line.startswith("INCONCLUSIVE")]
     assert doubt == f"INCONCLUSIVE test_search: {SEARCH.why}"
 
 
 def test_footnotes_name_each_rate_and_each_missing_probe_once() -> None:
     results = [
-        dataclasses.replace(PAGES, notes=(), budget=Budget(requests_per_s=rate)).to_dict()
-        for rate in (250, 50, 50)
+        dataclasses.replace(PAGES, notes=(), budget=Budget(requests_per_s=rate)).to_dict() for rate in (250, 50, 50)
     ]
     assert list(table.footnotes(results, fails=False, verbose=False)) == [
         "growth is per call; MB/min at 50, 250 requests/s",

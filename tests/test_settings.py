@@ -173,9 +173,7 @@ def test_text_is_kept_as_it_is() -> None:
 
 
 def test_marker_arguments_are_parsed_under_their_names() -> None:
-    found = settings.parse_arguments(
-        {"max_mb_per_min": "1", "max_fds": 2, "ignore": "a b", "reason": "why"}, "no_leak"
-    )
+    found = settings.parse_arguments({"max_mb_per_min": "1", "max_fds": 2, "ignore": "a b", "reason": "why"}, "no_leak")
     assert found == {"max_mb_per_min": 1.0, "max_fds": 2, "ignore": ("a", "b"), "reason": "why"}
 
 
@@ -193,9 +191,7 @@ def test_a_bad_argument_is_told_with_the_marker_and_its_name() -> None:
     "misspelt, meant",
     [("max_mb_per_minute", "max_mb_per_min"), ("max_fd", "max_fds"), ("ignored", "ignore"), ("timeout", "")],
 )
-def test_an_unknown_argument_names_the_valid_ones_and_the_one_that_was_meant(
-    misspelt: str, meant: str
-) -> None:
+def test_an_unknown_argument_names_the_valid_ones_and_the_one_that_was_meant(misspelt: str, meant: str) -> None:
     with pytest.raises(SettingError) as error:
         settings.parse_arguments({misspelt: 1}, "no_leak")
     text = str(error.value)
@@ -230,9 +226,7 @@ def test_a_nearer_layer_can_take_a_limit_back_to_its_default() -> None:
 
 
 def test_ignore_adds_up_from_the_farthest_to_the_nearest() -> None:
-    merged = settings.merge(
-        {"ignore": ("ini",)}, {"rps": 1.0}, {"ignore": ("class", "class2")}, {"ignore": ("test",)}
-    )
+    merged = settings.merge({"ignore": ("ini",)}, {"rps": 1.0}, {"ignore": ("class", "class2")}, {"ignore": ("test",)})
     assert merged.ignore == ("ini", "class", "class2", "test")
 
 
@@ -271,9 +265,7 @@ def test_growth_of_exactly_the_budget_is_reported_as_exactly_the_limit(limit: fl
     assert units.mb_per_min(budget.bytes_per_request, 33) == pytest.approx(limit)
 
 
-@pytest.mark.parametrize(
-    "own, stricter", [(333.0, 333.0), (334.0, pytest.approx(333.33, abs=0.01)), (0.0, 0.0)]
-)
+@pytest.mark.parametrize("own, stricter", [(333.0, 333.0), (334.0, pytest.approx(333.33, abs=0.01)), (0.0, 0.0)])
 def test_of_two_limits_on_memory_the_stricter_holds(own: float, stricter: float) -> None:
     budget = Settings(max_mb_per_min=1, max_bytes_per_request=own).budget()
     assert budget.bytes_per_request == stricter

@@ -95,9 +95,7 @@ def test_the_text_of_more_bytes_never_says_less(one: float, other: float) -> Non
     assert read(units.format_bytes(small)) <= read(units.format_bytes(large)) * (1 + 1e-12)
 
 
-@pytest.mark.parametrize(
-    "count, text", [(0, "0"), (999, "999"), (1_000, "1,000"), (-1_234_567, "-1,234,567")]
-)
+@pytest.mark.parametrize("count, text", [(0, "0"), (999, "999"), (1_000, "1,000"), (-1_234_567, "-1,234,567")])
 def test_a_count_has_thousands_separators(count: int, text: str) -> None:
     assert units.format_count(count) == text
 

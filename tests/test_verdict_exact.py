@@ -33,14 +33,10 @@ def equal(size: int, rounds: int) -> list[int]:
 def drawn(nominal: int, rounds: int, seed: int = 0) -> list[int]:
     """Cumulative calls after rounds drawn as the hunt draws them."""
     rng = random.Random(seed)
-    return list(
-        itertools.accumulate((round(nominal * rng.uniform(0.4, 1.6)) for _ in range(rounds)), initial=0)
-    )
+    return list(itertools.accumulate((round(nominal * rng.uniform(0.4, 1.6)) for _ in range(rounds)), initial=0))
 
 
-def objects(
-    level: Level, calls: Sequence[int], jitter: int = 0, seed: int = 0, *, whole: bool = False
-) -> Rounds:
+def objects(level: Level, calls: Sequence[int], jitter: int = 0, seed: int = 0, *, whole: bool = False) -> Rounds:
     """Readings of objects and of the blocks that they are made of."""
     rng = random.Random(seed)
     levels = [int(level(made)) + rng.randint(-jitter, jitter) for made in calls]
@@ -56,9 +52,7 @@ def watched(level: Level, calls: Sequence[int], jitter: int = 0, seed: int = 0) 
     """The first verdict of a hunt that asks after every round, and the calls it took."""
     whole = objects(level, calls, jitter, seed)
     for length in range(1, len(calls) + 1):
-        rounds = Rounds(
-            calls=calls[:length], levels={name: column[:length] for name, column in whole.levels.items()}
-        )
+        rounds = Rounds(calls=calls[:length], levels={name: column[:length] for name, column in whole.levels.items()})
         outcome = overall(judge(rounds, Budget()))
         if outcome is not INCONCLUSIVE:
             return outcome, calls[length - 1]
@@ -122,9 +116,7 @@ def test_a_spike_then_plateau_is_cleared(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_step_in_the_middle_is_cleared(seed: int) -> None:
-    assert (
-        watched(lambda made: 800 if made > 600 else 0, drawn(60, 150, seed), jitter=5, seed=seed)[0] is CLEAN
-    )
+    assert watched(lambda made: 800 if made > 600 else 0, drawn(60, 150, seed), jitter=5, seed=seed)[0] is CLEAN
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -367,9 +359,7 @@ def test_without_any_probe_of_memory_nothing_is_cleared() -> None:
 def test_before_seven_rounds_nothing_is_cleared() -> None:
     levels = dict.fromkeys(("blocks", "native", "objects"), [0] * 6)
     judgements = judge(Rounds(calls=equal(10_000, 5), levels=levels), Budget())
-    assert [(judgement.outcome, judgement.why) for judgement in judgements] == [
-        (INCONCLUSIVE, "too few rounds")
-    ] * 2
+    assert [(judgement.outcome, judgement.why) for judgement in judgements] == [(INCONCLUSIVE, "too few rounds")] * 2
 
 
 def test_only_what_can_be_read_is_judged() -> None:
@@ -401,10 +391,7 @@ def test_scattered_readings_are_told_with_their_interval() -> None:
 
 
 def test_a_conviction_says_how_long_growth_lasted() -> None:
-    assert (
-        verdict_on(Resource.OBJECTS, steady(1_500, 3_000), OBJECTS_ONLY).why
-        == "grew steadily over 1,500 calls"
-    )
+    assert verdict_on(Resource.OBJECTS, steady(1_500, 3_000), OBJECTS_ONLY).why == "grew steadily over 1,500 calls"
 
 
 def test_a_pass_states_the_smallest_leak_that_it_excludes() -> None:
@@ -414,20 +401,14 @@ def test_a_pass_states_the_smallest_leak_that_it_excludes() -> None:
 
 
 def test_a_pass_states_only_what_was_read() -> None:
-    assert (
-        exact.sensitivity(only("objects", [0] * 7, equal(100, 6)))
-        == "no leak above 0.0077 objects per call (99 %)"
-    )
+    assert exact.sensitivity(only("objects", [0] * 7, equal(100, 6))) == "no leak above 0.0077 objects per call (99 %)"
     assert exact.sensitivity(only("native", [0] * 7, equal(100, 6))) == "no leak above 0.12 B per call (99 %)"
     assert exact.sensitivity(only("objects", [0] * 6, equal(100, 5))) == ""
 
 
 def outcomes(*found: Outcome) -> list[Judgement]:
     growth = Growth(per_call=0, low=0, high=0)
-    return [
-        Judgement(resource=Resource.MEMORY, outcome=outcome, growth=growth, limit=0, why="")
-        for outcome in found
-    ]
+    return [Judgement(resource=Resource.MEMORY, outcome=outcome, growth=growth, limit=0, why="") for outcome in found]
 
 
 @pytest.mark.parametrize(
@@ -503,12 +484,8 @@ def test_a_flat_series_with_bounded_noise_is_never_a_leak(
 
 
 @LENIENT
-@given(
-    seed=st.integers(0, 10**6), jitter=st.integers(0, 20), rate=st.floats(-1, 3), base=st.integers(0, 10**9)
-)
-def test_adding_a_constant_to_all_levels_changes_no_verdict(
-    seed: int, jitter: int, rate: float, base: int
-) -> None:
+@given(seed=st.integers(0, 10**6), jitter=st.integers(0, 20), rate=st.floats(-1, 3), base=st.integers(0, 10**9))
+def test_adding_a_constant_to_all_levels_changes_no_verdict(seed: int, jitter: int, rate: float, base: int) -> None:
     calls = drawn(60, 40, seed)
     plain = objects(lambda made: rate * made, calls, jitter, seed)
     lifted = Rounds(
@@ -522,9 +499,7 @@ def test_adding_a_constant_to_all_levels_changes_no_verdict(
 
 @LENIENT
 @given(seed=st.integers(0, 10**6), jitter=st.integers(0, 20), rate=st.floats(-1, 3))
-def test_the_same_readings_get_the_same_verdict_and_are_left_alone(
-    seed: int, jitter: int, rate: float
-) -> None:
+def test_the_same_readings_get_the_same_verdict_and_are_left_alone(seed: int, jitter: int, rate: float) -> None:
     rounds = objects(lambda made: rate * made, drawn(60, 40, seed), jitter, seed)
     before = {name: list(column) for name, column in rounds.levels.items()}
     assert judge(rounds, Budget()) == judge(rounds, Budget())
@@ -532,9 +507,7 @@ def test_the_same_readings_get_the_same_verdict_and_are_left_alone(
 
 
 @LENIENT
-@given(
-    seed=st.integers(0, 10**6), jitter=st.integers(0, 5), rate=st.floats(0.5, 3), limit=st.floats(0.01, 10)
-)
+@given(seed=st.integers(0, 10**6), jitter=st.integers(0, 5), rate=st.floats(0.5, 3), limit=st.floats(0.01, 10))
 def test_a_larger_budget_is_never_stricter(seed: int, jitter: int, rate: float, limit: float) -> None:
     rounds = objects(lambda made: rate * made, drawn(60, 60, seed), jitter, seed)
 

@@ -26,9 +26,7 @@ def equal(size: int, rounds: int) -> list[int]:
 def drawn(nominal: int, rounds: int, seed: int = 0) -> list[int]:
     """Cumulative calls after rounds drawn as the hunt draws them."""
     rng = random.Random(seed)
-    return list(
-        itertools.accumulate((round(nominal * rng.uniform(0.4, 1.6)) for _ in range(rounds)), initial=0)
-    )
+    return list(itertools.accumulate((round(nominal * rng.uniform(0.4, 1.6)) for _ in range(rounds)), initial=0))
 
 
 def follow(level: Level, calls: Sequence[int], unit: float = 1, jitter: int = 0, seed: int = 0) -> Trend:
@@ -121,9 +119,7 @@ def test_a_small_part_of_a_large_fill_cannot_be_told_from_a_leak() -> None:
     assert (found.sustained, found.fading) == (True, False)
 
 
-@pytest.mark.parametrize(
-    "late_rate, fades", [(50, True), (70, True), (95, False), (100, False), (200, False)]
-)
+@pytest.mark.parametrize("late_rate, fades", [(50, True), (70, True), (95, False), (100, False), (200, False)])
 def test_growth_fades_when_its_second_half_is_clearly_slower(late_rate: int, fades: bool) -> None:
     def level(made: int) -> float:
         return 100 * min(made, 10_000) + late_rate * max(0, made - 10_000)
@@ -132,9 +128,7 @@ def test_growth_fades_when_its_second_half_is_clearly_slower(late_rate: int, fad
 
 
 def test_the_table_of_a_growing_dict_grows_in_steps() -> None:
-    found = follow(
-        lambda made: 72 * 2 ** max(3, math.ceil(math.log2(max(made, 1) * 1.5))), equal(100, 20), unit=16
-    )
+    found = follow(lambda made: 72 * 2 ** max(3, math.ceil(math.log2(max(made, 1) * 1.5))), equal(100, 20), unit=16)
     assert not found.sustained
 
 
@@ -202,9 +196,7 @@ def test_the_first_third_is_warm_up_as_far_as_seven_rows_are_left(length: int, f
 
 # Properties.
 
-traces = st.lists(
-    st.tuples(st.integers(1, 500), st.integers(-50, 500)), min_size=MIN_ROUNDS, max_size=40
-).map(
+traces = st.lists(st.tuples(st.integers(1, 500), st.integers(-50, 500)), min_size=MIN_ROUNDS, max_size=40).map(
     lambda rounds: (
         list(itertools.accumulate(size for size, _ in rounds)),
         list(itertools.accumulate(gained for _, gained in rounds)),
@@ -214,9 +206,7 @@ traces = st.lists(
 
 @LENIENT
 @given(traces, st.integers(-(10**9), 10**9))
-def test_adding_a_constant_to_all_levels_changes_nothing(
-    trace: tuple[list[int], list[int]], constant: int
-) -> None:
+def test_adding_a_constant_to_all_levels_changes_nothing(trace: tuple[list[int], list[int]], constant: int) -> None:
     calls, levels = trace
     plain, lifted = trend(calls, levels, 1), trend(calls, [level + constant for level in levels], 1)
     assert plain is not None
@@ -230,9 +220,7 @@ def test_adding_a_constant_to_all_levels_changes_nothing(
 
 @LENIENT
 @given(traces, st.integers(1, 10_000))
-def test_starting_at_a_later_call_changes_nothing(
-    trace: tuple[list[int], list[int]], made_before: int
-) -> None:
+def test_starting_at_a_later_call_changes_nothing(trace: tuple[list[int], list[int]], made_before: int) -> None:
     calls, levels = trace
     plain, later = trend(calls, levels, 1), trend([made + made_before for made in calls], levels, 1)
     assert plain is not None

@@ -125,4 +125,9 @@ def site_of(obj: object) -> Site | None:
 def as_site(places: Places) -> Site:
     """Places as frames with source lines, as text that refers to nothing."""
     own, inner = places
-    return Site(frame=source.frame(own), inner=None if inner is None else source.frame(inner), place=own, inner_place=inner)
+    return Site(
+        frame=source.frame(own),
+        inner=None if inner is None else source.frame(inner),
+        place=own,
+        inner_place=inner,
+    )

@@ -8,11 +8,11 @@ import concurrent.futures.thread
 import dataclasses
 import gc
 import io
-import os
 import socket
 import threading
 import types
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from pytest_memleak.diagnosis import allocations, source
@@ -23,6 +23,9 @@ from pytest_memleak.patterns import catalogue
 from pytest_memleak.probes.catalogue import list_tasks
 
 _DATABASE_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3", ".db-wal", ".db-journal")
+_DRIVERS: Final = frozenset(
+    ("sqlite3", "aiosqlite", "psycopg", "psycopg2", "asyncpg", "pymysql", "aiomysql", "sqlalchemy", "redis", "pymongo")
+)
 _SHOWN: Final = 3
 _SAMPLES: Final = 3
 
@@ -37,14 +40,15 @@ class Opened:
 
 def open_fds() -> dict[int, str]:
     """The open descriptors with what they refer to: a path, `socket:[123]`, `pipe:[45]`. Empty off Linux."""
-    found = {}
+    found: dict[int, str] = {}
+    folder = Path("/proc/self/fd")
     try:
-        numbers = os.listdir("/proc/self/fd")
+        links = list(folder.iterdir())
     except OSError:
         return found
-    for number in numbers:
+    for link in links:
         try:
-            found[int(number)] = os.readlink(f"/proc/self/fd/{number}")
+            found[int(link.name)] = str(link.readlink())
         except OSError:  # closed meanwhile, as the one that listed the directory
             continue
     return found
@@ -129,9 +133,19 @@ def _connection_sites() -> Site | None:
 def is_connection(kind: type) -> bool:
     """Whether a type is a database driver's connection or session, by its name and module."""
     name = kind.__name__
-    # Cython's metatypes answer with a descriptor.
-    module = kind.__module__.partition(".")[0] if isinstance(kind.__module__, str) else ""
-    drivers = {"sqlite3", "aiosqlite", "psycopg", "psycopg2", "asyncpg", "pymysql", "aiomysql", "sqlalchemy", "redis", "pymongo"}
+    module = source.module_name(kind).partition(".")[0]
+    drivers = {
+        "sqlite3",
+        "aiosqlite",
+        "psycopg",
+        "psycopg2",
+        "asyncpg",
+        "pymysql",
+        "aiomysql",
+        "sqlalchemy",
+        "redis",
+        "pymongo",
+    }
     return module in drivers and (name.endswith(("Connection", "Session", "Engine")) or name == "connection")
 
 

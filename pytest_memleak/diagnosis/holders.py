@@ -14,7 +14,7 @@ from typing import Any, Final
 from pytest_memleak.diagnosis import containers, known, retention
 from pytest_memleak.diagnosis.allocations import Places, as_site
 from pytest_memleak.diagnosis.reach import is_traced, places_of, reach
-from pytest_memleak.diagnosis.source import is_ours
+from pytest_memleak.diagnosis.source import is_ours, module_name
 from pytest_memleak.model import Holder, Site
 
 _CONTAINERS: Final = 8
@@ -22,7 +22,16 @@ _SAMPLES: Final = 5
 _LOOSE: Final = 3
 
 # Types that stand inside the instances which explain more, and references that hold nothing.
-_INNER_TYPES: Final = ("dict", "list", "tuple", "set", "cell", "function", "method", "builtin_function_or_method")
+_INNER_TYPES: Final = (
+    "dict",
+    "list",
+    "tuple",
+    "set",
+    "cell",
+    "function",
+    "method",
+    "builtin_function_or_method",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +120,9 @@ def _kept(container: Any, per_call: float, roots: Mapping[int, str], ours: Seque
     return Kept(
         holder=holder,
         site=_commonest_site(samples),
-        types=", ".join(name for name, _ in collections.Counter(type_name(entry[0]) for entry in samples).most_common(2)),
+        types=", ".join(
+            name for name, _ in collections.Counter(type_name(entry[0]) for entry in samples).most_common(2)
+        ),
         bytes_per_entry=mean,
         table_bytes_per_entry=containers.own_size(container) / max(1, length),
         explained=frozenset[Places]().union(*(places for _, places in reached)),
@@ -181,9 +192,8 @@ def _is_held_by_callback(obj: Any, ignore: Sequence[object]) -> bool:
 def type_name(obj: object) -> str:
     """A type as the report names it: the bare name of a built-in one, else with its module."""
     kind = type(obj)
-    module = kind.__module__
-    # Cython's metatypes answer with a descriptor.
-    if not isinstance(module, str) or module == "builtins":
+    module = module_name(kind)
+    if module in ("", "builtins"):
         return kind.__qualname__
     return f"{module}.{kind.__qualname__}"
 

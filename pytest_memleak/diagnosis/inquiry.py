@@ -49,6 +49,8 @@ class Findings:
     notes: tuple[str, ...]
     memory: Growth | None
     shown_again: frozenset[Resource]
+    known: frozenset[Resource]
+    """The resources whose growth is at least in part no leak (a bounded container, a pool that fills)."""
 
 
 def calls_wanted(suspicion: Suspicion) -> int:
@@ -113,6 +115,7 @@ def inquire(
         leaks=tuple(leaks),
         notes=(*notes, *held.notes),
         memory=memory,
+        known=_known(held, notes),
         shown_again=levels.shown_again(suspicion, traced=bool(held.kept or held.known or held.loose or sites)),
     )
 
@@ -123,6 +126,14 @@ def _native(suspicion: Suspicion, numbers: CallNumbers, probes: Probes, calls: i
         return causes.native_leak(rate, native.installed_hint())
     sites, details = yield from native.native_sites(numbers, probes, calls, least=max(2, calls // 3))
     return causes.native_leak(rate, details, sites)
+
+
+def _known(held: holders.Held, thread_notes: Sequence[str]) -> frozenset[Resource]:
+    known = {Resource.MEMORY} if held.known else set()
+    if thread_notes:
+        # A pool that starts threads keeps their objects too.
+        known |= {Resource.THREADS, Resource.MEMORY}
+    return frozenset(known)
 
 
 def _least(suspicion: Suspicion, calls: int) -> int:
@@ -159,7 +170,8 @@ def _memory(
     opened: Sequence[handles.Opened],
 ) -> Growth:
     """Bytes per call: what tracemalloc saw stay, the containers' tables, and what only the C heap saw."""
-    explained = frozenset[allocations.Places]().union(*(one.explained for one in (*held.kept, *opened)))
+    kept_at = [one.explained for one in held.kept] + [one.explained for one in opened]
+    explained = frozenset[allocations.Places]().union(*kept_at)
     traced = allocations.weigh(surveys, calls, explained)
     tables = sum(kept.table_bytes_per_entry * kept.holder.entries_per_call for kept in held.kept)
     unseen = suspicion.rates.get("native", 0.0) - allocations.large_bytes_gained(surveys[0], surveys[2]) / calls

@@ -13,7 +13,16 @@ from pytest_memleak.model import Leak
 _LRU_CACHE: Final = type(functools.lru_cache(lambda: None))
 
 # What hand-written bounded containers call their bound; the owner is the object that holds the container.
-_BOUND_ATTRIBUTES: Final = ("maxsize", "_maxsize", "max_size", "_max_size", "maxlen", "capacity", "_capacity", "max_entries")
+_BOUND_ATTRIBUTES: Final = (
+    "maxsize",
+    "_maxsize",
+    "max_size",
+    "_max_size",
+    "maxlen",
+    "capacity",
+    "_capacity",
+    "max_entries",
+)
 
 # unittest.mock keeps every call, pytest's monkeypatch every replaced attribute until the test ends.
 _RECORDERS: Final = {
@@ -65,7 +74,9 @@ def is_ignored(leak: Leak, ignore: Sequence[str]) -> str:
         holder = leak.holder.name if leak.holder else ""
         if holder == entry or holder.startswith((entry + ".", entry + "[")):
             return entry
-        if ":" in entry and any(_is_place(str(frame), entry) for site in leak.sites for frame in (site.frame, site.inner) if frame):
+        if ":" in entry and any(
+            _is_place(str(frame), entry) for site in leak.sites for frame in (site.frame, site.inner) if frame
+        ):
             return entry
         # Types are words of the description, never parts of words.
         if re.search(rf"(?<![\w.]){re.escape(entry)}(?![\w.])", leak.what):

@@ -14,8 +14,8 @@ from typing import Any, Final
 from pytest_memleak.diagnosis import source
 from pytest_memleak.diagnosis.allocations import as_site
 from pytest_memleak.model import Site
-from pytest_memleak.probes.rest import at_rest
 from pytest_memleak.probes.catalogue import Probes
+from pytest_memleak.probes.rest import at_rest
 from pytest_memleak.workloads.steps import CallNumbers, Steps
 
 _STACK: Final = 30

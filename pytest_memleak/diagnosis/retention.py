@@ -35,7 +35,16 @@ _PASSING: Final = (
     asyncio.Handle,
 )
 
-_FOREIGN_ROOTS: Final = ("pytest_memleak", "_pytest", "pytest", "pluggy", "objgraph", "pympler", "gc", "tracemalloc")
+_FOREIGN_ROOTS: Final = (
+    "pytest_memleak",
+    "_pytest",
+    "pytest",
+    "pluggy",
+    "objgraph",
+    "pympler",
+    "gc",
+    "tracemalloc",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +64,10 @@ class _TimeUp(Exception):
 
 
 def path_to(
-    obj: object, roots: Mapping[int, str], ignore: Sequence[object] = (), clock: Callable[[], float] = time.monotonic
+    obj: object,
+    roots: Mapping[int, str],
+    ignore: Sequence[object] = (),
+    clock: Callable[[], float] = time.monotonic,
 ) -> Path:
     """The shortest path from a root to `obj`. The heap must be thawed.
 
@@ -124,8 +136,8 @@ def _is_program_class(candidate: object) -> bool:
     """Whether a class is found in its module under its own name: the search need not go further."""
     if not isinstance(candidate, type):
         return False
-    module = sys.modules.get(_text(candidate.__module__))
-    name = _text(candidate.__module__).partition(".")[0]
+    module = sys.modules.get(source.module_name(candidate))
+    name = source.module_name(candidate).partition(".")[0]
     return module is not None and name not in _FOREIGN_ROOTS and vars(module).get(candidate.__name__) is candidate
 
 
@@ -160,7 +172,7 @@ def _described(chain: Sequence[Any], roots: Mapping[int, str], *, rooted: bool) 
 
 
 def _is_users_root(root: object, roots: Mapping[int, str]) -> bool:
-    module = sys.modules.get(_text(root.__module__)) if isinstance(root, type) else root
+    module = sys.modules.get(source.module_name(root)) if isinstance(root, type) else root
     if isinstance(module, types.ModuleType):
         return source.is_users(getattr(module, "__file__", None) or "<built-in>")
     return roots.get(id(root), "").startswith(("fixture ", "app"))
@@ -224,7 +236,9 @@ def _in_function(owner: types.FunctionType, owned: Any) -> str:
         return ""
     if owned is owner.__dict__ or owned is owner.__globals__:
         return ""
-    return " (default of a parameter)" if owned is owner.__defaults__ or owned is owner.__kwdefaults__ else " (function)"
+    return (
+        " (default of a parameter)" if owned is owner.__defaults__ or owned is owner.__kwdefaults__ else " (function)"
+    )
 
 
 def _in_namespace(owner: Any, owned: Any) -> str:

@@ -63,6 +63,12 @@ def shown_path(path: str) -> str:
     return path if relative.startswith("../../..") else relative
 
 
+def module_name(kind: type) -> str:
+    """The module of a type; empty for the metatypes of extensions that answer with a descriptor."""
+    module: object = kind.__module__
+    return module if isinstance(module, str) else ""
+
+
 Place = tuple[str, int]
 """A file, as Python names it, and a 1-based line."""
 

@@ -13,7 +13,10 @@ _ORDERED: Final = ("list", "deque", "set", "bytearray")
 def pattern_of(holder: Holder, callables: bool) -> tuple[str | None, str]:
     """The pattern's name and fix for a container that gains entries; `callables` when these are callbacks."""
     if holder.name.startswith("weakref.finalize"):
-        return "circular_reference", "a finalizer's callback must not hold its object: give it a weakref, or a plain function"
+        return (
+            "circular_reference",
+            "a finalizer's callback must not hold its object: give it a weakref, or a plain function",
+        )
     if callables:
         name = "event_listener"
     elif holder.kind == "lru_cache":

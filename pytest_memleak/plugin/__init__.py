@@ -79,7 +79,10 @@ def _configured(config: pytest.Config) -> dict[str, Any]:
     try:
         for option in settings.OPTIONS:
             if option.config:
-                routes = ((_ini_value(config, option), option.ini), (config.getoption(option.flag), option.flag))
+                routes = (
+                    (_ini_value(config, option), option.ini),
+                    (config.getoption(option.flag), option.flag),
+                )
                 for layer, (value, spelt) in zip(layers, routes):
                     if value is not None:
                         layer[option.name] = settings.parse(option, value, spelt)

@@ -80,7 +80,9 @@ class Memleak:
         try:
             budget, values = self._split(endpoints, arguments)
             targets = [
-                asgi.endpoint(spelt, values, json_body=json, content=content, headers=headers) if isinstance(spelt, str) else spelt
+                asgi.endpoint(spelt, values, json_body=json, content=content, headers=headers)
+                if isinstance(spelt, str)
+                else spelt
                 for spelt in endpoints
             ]
             merged = self._settings(budget)
@@ -90,12 +92,16 @@ class Memleak:
         width = self._measuring.summary.width() if self._measuring else 80
         return EndpointResults(results, nodeid=self._item.nodeid, width=width)
 
-    def _split(self, endpoints: Sequence[EndpointLike], arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _split(
+        self, endpoints: Sequence[EndpointLike], arguments: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Marker arguments and path values out of one set of keywords."""
         if not endpoints:
             raise settings.SettingError("no endpoint: expects at least one 'METHOD /path' or callable")
         if LAYERS in self._item.stash:
-            raise settings.SettingError("the test is marked no_leak too: measure it by the marker or by the fixture, not both")
+            raise settings.SettingError(
+                "the test is marked no_leak too: measure it by the marker or by the fixture, not both"
+            )
         wanted = {name for spelt in endpoints if isinstance(spelt, str) for name in asgi.placeholders(spelt)}
         values = {name: value for name, value in arguments.items() if name in wanted}
         rest = {name: value for name, value in arguments.items() if name not in wanted}
@@ -129,7 +135,7 @@ class _Runs:
 
     def all(self, app: Any, targets: Mapping[str, asgi.Endpoint | Callable[[Client], object]]) -> dict[str, Result]:
         """Strings straight into the app, callables through a TestClient; an entered client serves both."""
-        self._app = getattr(app, "app", app) if clients.is_test_client(app) else app
+        self._app = clients.app_of(app) if clients.is_test_client(app) else app
         results: dict[str, Result] = {}
         direct = {name: target for name, target in targets.items() if isinstance(target, asgi.Endpoint)}
         if clients.is_test_client(app):
@@ -280,7 +286,14 @@ def _name(endpoint: EndpointLike) -> str:
 
 def _unmeasured(name: str) -> Result:
     return Result(
-        name=name, outcome=Outcome.CLEAN, budget=Budget(), calls=1, rounds=0, seconds=0.0, measured=False, why="not measured"
+        name=name,
+        outcome=Outcome.CLEAN,
+        budget=Budget(),
+        calls=1,
+        rounds=0,
+        seconds=0.0,
+        measured=False,
+        why="not measured",
     )
 
 

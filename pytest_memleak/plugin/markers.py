@@ -38,4 +38,6 @@ def _refuse_pyleaks_marker(item: pytest.Item) -> None:
     """Another plugin's marker is one letter longer; with our arguments it is a typo that would measure nothing."""
     for mark in item.iter_markers("no_leaks"):
         if set(mark.kwargs) & set(settings.MARKER_NAMES):
-            raise pytest.UsageError(f"{item.nodeid}: marker 'no_leaks' with arguments of 'no_leak': remove the last letter")
+            raise pytest.UsageError(
+                f"{item.nodeid}: marker 'no_leaks' with arguments of 'no_leak': remove the last letter"
+            )

@@ -8,12 +8,13 @@ import dataclasses
 import functools
 import inspect
 import json
-import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from _pytest._code.code import ExceptionRepr
+from _pytest.outcomes import Failed
 
 from pytest_memleak import model, settings
 from pytest_memleak.hunt import hunt
@@ -44,7 +45,7 @@ class Measuring:
         self.canary: bool = self.configured.get("canary", False)
         self.summary = Summary(config, self.configured)
 
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
+    def pytest_sessionstart(self) -> None:
         path = self.configured.get("json")
         if path and not Path(path).absolute().parent.is_dir():
             raise pytest.UsageError(f"--memleak-json {path}: its folder does not exist; make it first")
@@ -67,7 +68,9 @@ class Measuring:
             self.decide(item, result)
         return outcome
 
-    def settings_of(self, item: pytest.Item, layers: Sequence[Mapping[str, Any]], nearest: Mapping[str, Any] | None = None) -> Settings:
+    def settings_of(
+        self, item: pytest.Item, layers: Sequence[Mapping[str, Any]], nearest: Mapping[str, Any] | None = None
+    ) -> Settings:
         """All routes merged: ini file and command line, markers, arguments; within the test's timeout."""
         base = {name: value for name, value in self.configured.items() if name in settings.MARKER_NAMES}
         merged = settings.merge(base, *layers, nearest or {})
@@ -89,18 +92,20 @@ class Measuring:
         raise LeakFound(result, item.nodeid, self.summary.width())
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         results = item.stash.get(RESULTS, None)
         if results and call.when == "call":
             # Plain values cross xdist.
-            report.memleak_results = [result.to_dict() for result in results]
+            vars(report)["memleak_results"] = [result.to_dict() for result in results]
         number = item.stash.get(FAILED_CALL, 0)
         excinfo = call.excinfo
         if excinfo is not None and call.when == "call":
             if isinstance(excinfo.value, LeakFound):
                 report.longrepr = text_representation(report.longrepr, excinfo.value)
-            elif number and hasattr(report.longrepr, "addsection"):
+            elif number and isinstance(report.longrepr, ExceptionRepr):
                 report.longrepr.addsection("memleak", f"failed on call {number} of the measurement")
         return report
 
@@ -112,7 +117,7 @@ class Measuring:
         self.summary.write(terminalreporter)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self) -> None:
         path = self.configured.get("json")
         if path and not hasattr(self.config, "workerinput"):
             write_json(Path(path), self.summary.results)
@@ -122,7 +127,7 @@ FAILED_CALL = pytest.StashKey[int]()
 """On which call of a measurement the test's own failure came."""
 
 
-class LeakFound(pytest.fail.Exception):
+class LeakFound(Failed):
     """A test leaks: the failure that pytest shows without a traceback."""
 
     def __init__(self, result: Result, nodeid: str, width: int) -> None:
@@ -140,14 +145,17 @@ class Measurement:
         self.counts = StatusCounts()
         self.result: Result | None = None
         self.progress = progress
-        self.leak_call: LeakCall = item.funcargs.get("leak_call") or LeakCall()
+        found = item.funcargs.get("leak_call")
+        self.leak_call = found if isinstance(found, LeakCall) else LeakCall()
 
     @contextlib.contextmanager
     def wrapped(self, *, canary: bool) -> Iterator[None]:
         """Replace the item's function meanwhile. Async plugins find a coroutine function where one was."""
         original = self.item.obj
         function = vacuity.with_canary(original, self.settings) if canary else original
-        self.item.obj = self._measured_async(function) if inspect.iscoroutinefunction(original) else self._measured(function)
+        self.item.obj = (
+            self._measured_async(function) if inspect.iscoroutinefunction(original) else self._measured(function)
+        )
         try:
             with clients.observed_responses(self.counts):
                 yield
@@ -227,7 +235,9 @@ class TestSurroundings:
         notes = self._measurement.stores.notes()
         for name, value in self._measurement.item.funcargs.items():
             if clients.is_test_client(value) and not clients.is_entered(value):
-                notes.append(f"{name} is not entered (`with TestClient(app) as {name}`): tasks that leak are cancelled unseen")
+                notes.append(
+                    f"{name} is not entered (`with TestClient(app) as {name}`): tasks that leak are cancelled unseen"
+                )
         return notes
 
     def roots(self) -> Mapping[int, str]:
@@ -240,7 +250,7 @@ def named_fixtures(item: pytest.Item) -> dict[int, str]:
     funcargs: Mapping[str, object] = getattr(item, "funcargs", {})
     names = {id(value): f"fixture {name}" for name, value in funcargs.items() if value is not None}
     # Routes, closures and states all refer to the app: a path that has reached it has said enough.
-    names |= {id(value.app): "app" for value in funcargs.values() if clients.is_test_client(value)}
+    names |= {id(clients.app_of(value)): "app" for value in funcargs.values() if clients.is_test_client(value)}
     return names
 
 
@@ -271,9 +281,11 @@ def write_json(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
     partial = path.with_name(path.name + ".part")
     try:
         partial.write_text(content + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
-        raise pytest.UsageError(f"--memleak-json {path}: cannot be written ({error.strerror}); choose another place") from None
+        raise pytest.UsageError(
+            f"--memleak-json {path}: cannot be written ({error.strerror}); choose another place"
+        ) from None
 
 
 def _timeout_of(item: pytest.Item) -> float | None:

@@ -29,7 +29,9 @@ class HarnessStores:
         ]
         funcargs: dict[str, Any] = getattr(item, "funcargs", {})
         self._recwarn: Any = funcargs.get("recwarn")
-        self._readers = [funcargs[name] for name in ("capsys", "capfd", "capsysbinary", "capfdbinary") if name in funcargs]
+        self._readers = [
+            funcargs[name] for name in ("capsys", "capfd", "capsysbinary", "capfdbinary") if name in funcargs
+        ]
         self._warning_log = _warning_log()
         self._kept_warnings = 0
         self._mock_calls: list[tuple[list[Any], int]] = []

@@ -31,7 +31,12 @@ class Summary:
     def progress(self, line: str) -> None:
         """Show one line that replaces the one before; an empty one removes it. Only on a terminal, not with -q."""
         reporter: Any = self.config.pluginmanager.getplugin("terminalreporter")
-        if reporter is None or not reporter.isatty or self.config.get_verbosity() < 0 or hasattr(self.config, "workerinput"):
+        if (
+            reporter is None
+            or not reporter.isatty
+            or self.config.get_verbosity() < 0
+            or hasattr(self.config, "workerinput")
+        ):
             return
         if not line and not self._shown:
             return

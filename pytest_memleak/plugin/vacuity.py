@@ -110,7 +110,9 @@ def _mentions(code: types.CodeType, status: int) -> bool:
         if isinstance(constant, types.CodeType) and _mentions(constant, status):
             return True
         # `in (404, 410)` is one constant.
-        if type(constant) is int and constant == status or isinstance(constant, (tuple, frozenset)) and status in constant:
+        if (type(constant) is int and constant == status) or (
+            isinstance(constant, (tuple, frozenset)) and status in constant
+        ):
             return True
     return False
 

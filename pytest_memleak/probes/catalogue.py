@@ -47,12 +47,24 @@ def find_probes(loops: Sequence[asyncio.AbstractEventLoop] = (), *, tasks_missin
     tracked: dict[str, TrackedObjects] = {}
     candidates: dict[str, tuple[Callable[[], Callable[[], int]], str]] = {
         "blocks": (_blocks, "this interpreter does not count its allocated blocks"),
-        "objects": (lambda: tracked.setdefault("objects", TrackedObjects()).count, "this interpreter does not list the objects of its collector"),
-        "native": (_native, "the C heap in use reports no statistics (musl, jemalloc, tcmalloc, mimalloc, old psutil)"),
-        "rss": (lambda: lambda: process.memory_info().rss, "the platform does not report the process's memory"),
+        "objects": (
+            lambda: tracked.setdefault("objects", TrackedObjects()).count,
+            "this interpreter does not list the objects of its collector",
+        ),
+        "native": (
+            _native,
+            "the C heap in use reports no statistics (musl, jemalloc, tcmalloc, mimalloc, old psutil)",
+        ),
+        "rss": (
+            lambda: lambda: process.memory_info().rss,
+            "the platform does not report the process's memory",
+        ),
         "fds": (lambda: _fds(process), "the platform does not report open descriptors"),
         "threads": (lambda: threading.active_count, ""),
-        "children": (lambda: lambda: len(process.children(recursive=True)), "child processes cannot be listed here"),
+        "children": (
+            lambda: lambda: len(process.children(recursive=True)),
+            "child processes cannot be listed here",
+        ),
     }
     read: dict[str, Callable[[], int]] = {}
     missing: dict[str, str] = {}
@@ -101,7 +113,9 @@ def _native() -> Callable[[], int]:
 
 
 def _fds(process: psutil.Process) -> Callable[[], int]:
-    return process.num_handles if sys.platform == "win32" else process.num_fds
+    if sys.platform == "win32":
+        return process.num_handles
+    return process.num_fds
 
 
 class TrackedObjects:

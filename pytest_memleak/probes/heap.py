@@ -12,7 +12,6 @@ import gc
 from collections.abc import Iterator
 from typing import Final
 
-
 # Python 3.12 itself freezes 375 objects at start-up and never thaws them; a program that freezes its heap
 # freezes the interpreter's own 4,700 to 11,000 objects with it (measured, 3.10 to 3.13).
 _INTERPRETERS_OWN: Final = 2_000

@@ -9,7 +9,7 @@ from typing import Final
 from pytest_memleak.probes.catalogue import SIGNALS, Probes
 
 # Rounds last 80 ms or more and grow while doubt lasts: 30 s hold about 150. Beyond the capacity every
-# second row is dropped, which keeps the whole span in view.
+# second row is dropped, which keeps the baseline and the whole span.
 _CAPACITY: Final = 512
 
 
@@ -52,5 +52,5 @@ class Ledger:
     def _thin(self) -> None:
         for column in (self.calls, *self.columns.values()):
             for row in range(_CAPACITY // 2):
-                column[row] = column[2 * row + 1]
+                column[row] = column[2 * row]
         self.length = _CAPACITY // 2

@@ -57,13 +57,14 @@ def _growth(result: Mapping[str, Any], resource: str) -> float | None:
 
 def _name(result: Mapping[str, Any], *, verbose: bool) -> str:
     test = result["nodeid"]
-    if verbose or not test:
-        return test or result["name"]
-    return str(result["name"])
+    name = str(result["name"])
+    if not verbose or not test:
+        return name
+    return test if test.endswith(name) else f"{test} {name}"
 
 
 def _line(name: str, cells: Sequence[str], room: int) -> str:
-    return f"{name:<{room}} " + " ".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS))
+    return f"{name:<{room}} " + " ".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
 
 
 def _cut(name: str, room: int) -> str:

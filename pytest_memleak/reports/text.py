@@ -53,6 +53,8 @@ def explain_all(results: Sequence[Result], *, width: int, again: str) -> str:
     lines: list[str] = []
     explained: dict[tuple[str, str, str], str] = {}
     for result in results:
+        if lines:
+            lines.append("")
         lines += [*_wrapped(sentence(result), width), ""]
         fresh = [leak for leak in result.leaks if leak.fingerprint not in explained]
         for leak in result.leaks:
@@ -83,20 +85,35 @@ def _amount(judgement: Judgement) -> str:
     growth = judgement.growth.per_call
     if judgement.resource is Resource.MEMORY:
         return format_bytes(growth)
+    count = format_rate(growth)
     noun = judgement.resource.value
-    return f"{format_rate(growth)} {noun.removesuffix('es') + 'es' if noun.endswith('es') else noun}"
+    return f"{count} {_SINGULAR[judgement.resource] if count == '1' else noun}"
+
+
+_SINGULAR = {
+    Resource.OBJECTS: "object",
+    Resource.FDS: "file descriptor",
+    Resource.THREADS: "thread",
+    Resource.TASKS: "asyncio task",
+    Resource.CHILDREN: "child process",
+}
 
 
 def _budget_words(result: Result) -> str:
+    """The rule that was broken, of the resource that broke it first."""
+    guilty = next((judgement for judgement in result.judgements if judgement.outcome is Outcome.LEAK), None)
     budget = result.budget
+    if guilty is None or not guilty.limit:
+        return "budget 0"
+    if guilty.resource is not Resource.MEMORY:
+        noun = guilty.resource.value
+        return f"budget {format_rate(guilty.limit)} {noun}{'' if guilty.resource is Resource.OBJECTS else ' in all'}"
+    words = f"budget {format_bytes(guilty.limit)}"
     if budget.max_mb_per_min is not None:
-        rate = mb_per_min(result.bytes_per_request, budget.requests_per_s)
-        return f"{format_rate(rate)} MB/min at {budget.requests_per_s:g} requests/s, limit {budget.max_mb_per_min:g}"
-    if budget.bytes_per_request:
-        return f"budget {format_bytes(budget.bytes_per_request)}"
-    if budget.objects_per_request:
-        return f"budget {format_rate(budget.objects_per_request)} objects"
-    return "budget 0"
+        rate = mb_per_min(guilty.growth.per_call, budget.requests_per_s)
+        limit = mb_per_min(guilty.limit, budget.requests_per_s)
+        words = f"{format_rate(rate)} MB/min at {budget.requests_per_s:g} requests/s, limit {format_rate(limit)}"
+    return words
 
 
 def _causes(result: Result, leaks: Sequence[Leak], width: int) -> list[str]:
@@ -144,9 +161,12 @@ def _site(label: str, site: Site, unit: str, width: int) -> Iterator[str]:
     function = f" in {frame.function}" if frame.function else ""
     yield from _field(label, f"{frame}{function}{amount}", width)
     if frame.source:
-        yield "            " + textwrap.shorten(frame.source, max(20, width - 12), placeholder=" …")
+        room = min(width, _MAX_WIDTH) - 12
+        yield "            " + (frame.source if len(frame.source) <= room else frame.source[: room - 2] + " …")
     if site.inner:
-        yield from _field("", f"inside {site.inner}" + (f" in {site.inner.function}" if site.inner.function else ""), width)
+        yield from _field(
+            "", f"inside {site.inner}" + (f" in {site.inner.function}" if site.inner.function else ""), width
+        )
 
 
 def _holder_words(leak: Leak, unit: str) -> str:
@@ -173,9 +193,13 @@ def _rounds(result: Result) -> list[str]:
     for row in result.table:
         lines.append(
             f"  {format_count(row.calls):>9} {row.blocks:>+9,} {row.objects:>+9,} "
-            f"{format_bytes(row.native_bytes):>10} {format_bytes(row.rss_bytes):>10}"
+            f"{_bytes_or_dash(row.native_bytes):>10} {_bytes_or_dash(row.rss_bytes):>10}"
         )
     return [*lines, ""]
+
+
+def _bytes_or_dash(size: int | None) -> str:
+    return "-" if size is None else format_bytes(size)
 
 
 def _remarks(result: Result, width: int) -> Iterator[str]:

@@ -10,6 +10,7 @@ sawtooth do not.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Final
@@ -33,21 +34,24 @@ UNSEEN_UNITS: Final = -math.log(0.01)
 # step, the flat part of a fill) never passes, Poisson noise is allowed for beside it.
 _QUARTER_SHARE: Final = 0.5
 
-# A filling cache with random keys falls off exponentially; at half its time constant the second half of
-# the window grows 0.78 times as fast as the first. A leak's halves differ by jitter only.
-_FADING_SHARE: Final = 0.85
+# A filling cache with random keys falls off exponentially: a window of half its time constant has a second
+# half that grows 0.78 times as fast as the first. A leak's halves differ by jitter only; where chance makes
+# a leak look as if it faded, more calls show that it does not.
+_FADING_SHARE: Final = 0.92
+_FADING_NOISES: Final = 1.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
     """How one signal moved over a window of `calls` calls.
 
-    `gained` is the level's rise over the window in the signal's unit. `sustained` and `fading` are the
-    shape test; both false means irregular.
+    `gained` is the level's rise over the window in the signal's unit, `deviation` the standard deviation of
+    the readings about their line. `sustained` and `fading` are the shape test; both false means irregular.
     """
 
     growth: Growth
     gained: float
+    deviation: float
     calls: int
     sustained: bool
     fading: bool
@@ -69,9 +73,10 @@ def trend(calls: Sequence[int], levels: Sequence[int], unit: float) -> Trend | N
     return Trend(
         growth=Growth(per_call=slope, low=slope - half, high=slope + half),
         gained=levels[-1] - levels[0],
+        deviation=deviation,
         calls=span,
         sustained=_sustained(calls, levels, slope, unit),
-        fading=_fading(calls, levels, deviation, unit),
+        fading=_fading(calls, levels, unit),
     )
 
 
@@ -86,8 +91,8 @@ def _least_squares(calls: Sequence[int], levels: Sequence[int]) -> tuple[float, 
     mean_x = sum(calls) / count
     mean_y = sum(levels) / count
     spread = sum((x - mean_x) ** 2 for x in calls)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(calls, levels)) / spread
-    residual = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(calls, levels))
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(calls, levels, strict=True)) / spread
+    residual = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(calls, levels, strict=True))
     return slope, math.sqrt(residual / (count - 2)), spread
 
 
@@ -98,7 +103,7 @@ def _t99(freedom: int) -> float:
 def _sustained(calls: Sequence[int], levels: Sequence[int], slope: float, unit: float) -> bool:
     last = len(calls) - 1
     cuts = [round(quarter * last / 4) for quarter in range(5)]
-    for start, end in zip(cuts, cuts[1:]):
+    for start, end in itertools.pairwise(cuts):
         expected = slope * (calls[end] - calls[start])
         gained = levels[end] - levels[start]
         if gained <= 0 or gained < _QUARTER_SHARE * expected - 2 * math.sqrt(max(0.0, unit * expected)):
@@ -106,12 +111,36 @@ def _sustained(calls: Sequence[int], levels: Sequence[int], slope: float, unit: 
     return True
 
 
-def _fading(calls: Sequence[int], levels: Sequence[int], deviation: float, unit: float) -> bool:
+def _fading(calls: Sequence[int], levels: Sequence[int], unit: float) -> bool:
     middle = len(calls) // 2
     early = (levels[middle] - levels[0]) / max(1, calls[middle] - calls[0])
     late_calls = calls[-1] - calls[middle]
     late = levels[-1] - levels[middle]
     expected = early * late_calls
-    # Two standard deviations of what jitter and chance do to the two readings that make a half.
-    noise = 2 * (math.sqrt(max(0.0, unit * expected)) + deviation * math.sqrt(2))
+    # What chance does to two halves, and jitter to the readings at their ends.
+    noise = _FADING_NOISES * (
+        math.sqrt(max(0.0, 2 * unit * expected)) + _deviation_from_bend(calls, levels) * math.sqrt(2)
+    )
     return expected > 0 and late < _FADING_SHARE * expected - noise
+
+
+def _deviation_from_bend(calls: Sequence[int], levels: Sequence[int]) -> float:
+    """The standard deviation of the readings about a parabola.
+
+    A filling cache bends, and about a line its own bend would pass for jitter and hide it. Least squares on
+    polynomials that are orthogonal over the calls.
+    """
+    count = len(calls)
+    middle = sum(calls) / count
+    half = max(1, calls[-1] - calls[0]) / 2
+    xs = [(call - middle) / half for call in calls]
+    mean = sum(levels) / count
+    ys = [level - mean for level in levels]
+    squares = sum(x * x for x in xs)
+    line = sum(x * y for x, y in zip(xs, ys, strict=True)) / squares
+    skew = sum(x**3 for x in xs) / squares
+    bends = [x * x - squares / count - skew * x for x in xs]
+    bend_squares = sum(bend * bend for bend in bends)
+    bend = sum(b * y for b, y in zip(bends, ys, strict=True)) / bend_squares if bend_squares else 0.0
+    rest = sum((y - line * x - bend * b) ** 2 for x, y, b in zip(xs, ys, bends, strict=True))
+    return math.sqrt(rest / (count - 3))

@@ -107,7 +107,7 @@ def endpoint(
         if json_body is not None:
             return json.dumps(json_body(number) if callable(json_body) else json_body).encode()
         made = content(number) if callable(content) else content
-        return made.encode() if isinstance(made, str) else bytes(made or b"")  # type: ignore[call-overload, no-any-return]
+        return made.encode() if isinstance(made, str) else bytes(made or b"")  # type: ignore[call-overload]
 
     return Endpoint(
         method=match["method"],

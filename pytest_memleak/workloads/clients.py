@@ -63,6 +63,11 @@ def is_test_client(value: object) -> bool:
     return module is not None and isinstance(value, module.TestClient)
 
 
+def app_of(client: Any) -> object:
+    """The ASGI app behind a TestClient."""
+    return client.app
+
+
 def is_entered(client: Any) -> bool:
     """Whether a TestClient runs inside its `with` block, where one portal and one loop serve all requests."""
     return getattr(client, "portal", None) is not None

@@ -38,14 +38,16 @@ def drive(steps: Steps[T], call: Callable[[int], object]) -> T:
     """Carry out a hunt with a sync call. What a call raises passes through after the hunt has cleaned up."""
     try:
         while True:
-            step = next(steps)
+            # Only the hunt's own end is caught: a StopIteration of a call is the call's failure.
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
             if isinstance(step, Calls):
                 for number in range(step.first, step.first + step.count):
                     call(number)
             else:
                 time.sleep(step.seconds)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
     finally:
         steps.close()
 
@@ -55,14 +57,15 @@ async def drive_async(steps: Steps[T], call: Callable[[int], Awaitable[object]])
     sleep = _sleep_of_present_loop()
     try:
         while True:
-            step = next(steps)
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
             if isinstance(step, Calls):
                 for number in range(step.first, step.first + step.count):
                     await call(number)
             else:
                 await sleep(step.seconds)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
     finally:
         steps.close()
 
@@ -80,7 +83,13 @@ def _sleep_of_present_loop() -> Callable[[float], Awaitable[None]]:
 def runs_trio() -> bool:
     """Whether the caller runs inside trio; never imports it."""
     trio = sys.modules.get("trio")
-    return trio is not None and bool(trio.lowlevel.in_trio_run())
+    if trio is None:
+        return False
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return False
+    return True
 
 
 class CallNumbers:
