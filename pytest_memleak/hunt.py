@@ -345,25 +345,26 @@ class _Hunt:
     def _final(self, judgements: Sequence[Judgement], findings: Findings) -> tuple[Judgement, ...]:
         """The judgements with weighed bytes, with known growth taken out, and with doubt where it did not repeat."""
         leaks, covered = self._without_ignored(findings)
-        final = []
-        for judgement in judgements:
-            if judgement.outcome is not Outcome.LEAK:
-                final.append(judgement)
-                continue
-            if judgement.resource is Resource.MEMORY and findings.memory is not None:
-                judgement = exact.weighed(judgement, findings.memory, self.budget)
-            if judgement.outcome is Outcome.LEAK and judgement.resource not in findings.shown_again:
-                why = "growth was confirmed, but did not show again under diagnosis"
-                judgement = dataclasses.replace(judgement, outcome=Outcome.INCONCLUSIVE, why=why)
-            explained = {_group(leak.resource) for leak in leaks}
-            known_groups = {_group(resource) for resource in findings.known} | {
-                _group(leak.resource) for leak in covered
-            }
-            group = _group(judgement.resource)
-            if judgement.outcome is Outcome.LEAK and group in known_groups and group not in explained:
-                judgement = dataclasses.replace(judgement, outcome=Outcome.CLEAN, why="all of its growth is known")
-            final.append(judgement)
-        return tuple(final)
+        explained = {_group(leak.resource) for leak in leaks}
+        known_groups = {_group(resource) for resource in findings.known} | {_group(leak.resource) for leak in covered}
+        return tuple(
+            self._final_of(judgement, findings, is_known=_group(judgement.resource) in known_groups - explained)
+            if judgement.outcome is Outcome.LEAK
+            else _with_weight(judgement, findings)
+            for judgement in judgements
+        )
+
+    def _final_of(self, judgement: Judgement, findings: Findings, *, is_known: bool) -> Judgement:
+        if judgement.resource is Resource.MEMORY and findings.memory is not None:
+            judgement = exact.weighed(judgement, findings.memory, self.budget)
+        if judgement.outcome is not Outcome.LEAK:
+            return judgement
+        if judgement.resource not in findings.shown_again:
+            why = "growth was confirmed, but did not show again under diagnosis"
+            return dataclasses.replace(judgement, outcome=Outcome.INCONCLUSIVE, why=why)
+        if is_known:
+            return dataclasses.replace(judgement, outcome=Outcome.CLEAN, why="all of its growth is known")
+        return judgement
 
     def _without_ignored(self, findings: Findings) -> tuple[list[Leak], list[Leak]]:
         """The leaks that count, and those that the user's list covers."""
@@ -476,6 +477,13 @@ _SIGNALS_OF: Final[Mapping[Resource, tuple[str, ...]]] = {
     Resource.TASKS: ("tasks",),
     Resource.CHILDREN: ("children",),
 }
+
+
+def _with_weight(judgement: Judgement, findings: Findings) -> Judgement:
+    """Memory that is not convicted itself, in weighed bytes when another resource's leak was diagnosed."""
+    if judgement.resource is not Resource.MEMORY or findings.memory is None:
+        return judgement
+    return dataclasses.replace(judgement, growth=findings.memory)
 
 
 def _group(resource: Resource) -> Resource:

@@ -283,20 +283,25 @@ def _kind_name(obj: object) -> str:
     return type(obj).__qualname__
 
 
-def _cell(owner: Any, owned: Any) -> str:
-    return " (closure variable)"
+def _described_as(text: str) -> Callable[[Any, Any], str]:
+    return lambda _owner, _owned: text
+
+
+def _in_tuple(owner: Any, owned: Any) -> str:
+    # A closure: its cells speak for it.
+    return "" if isinstance(owned, types.CellType) else _in_sequence(owner, owned)
 
 
 _STEPS: Final[tuple[tuple[type, Callable[[Any, Any], str]], ...]] = (
-    (types.ModuleType, lambda owner, owned: ""),
+    (types.ModuleType, _described_as("")),
     (type, _in_namespace),
     (dict, _in_dict),
     (list, _in_sequence),
-    (tuple, lambda owner, owned: "" if isinstance(owned, types.CellType) else _in_sequence(owner, owned)),
-    (set, lambda owner, owned: "{…}"),
-    (frozenset, lambda owner, owned: "{…}"),
-    (collections.deque, lambda owner, owned: "[…]"),
-    (types.CellType, _cell),
+    (tuple, _in_tuple),
+    (set, _described_as("{…}")),
+    (frozenset, _described_as("{…}")),
+    (collections.deque, _described_as("[…]")),
+    (types.CellType, _described_as(" (closure variable)")),
     (types.FunctionType, _in_function),
-    (types.MethodType, lambda owner, owned: ".__self__"),
+    (types.MethodType, _described_as(".__self__")),
 )

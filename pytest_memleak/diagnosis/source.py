@@ -15,8 +15,8 @@ from pytest_memleak.model import Frame
 
 _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 # The bundled examples are shipped inside the package, and are the user's code in the demo.
-_EXAMPLES: Final = os.path.join(_PACKAGE, "examples")
-_WORKLOADS: Final = os.path.join(_PACKAGE, "workloads") + os.sep
+_EXAMPLES: Final = str(Path(_PACKAGE, "examples"))
+_WORKLOADS: Final = str(Path(_PACKAGE, "workloads")) + os.sep
 _LIBRARY_PARTS: Final = frozenset({"site-packages", "dist-packages"})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -83,7 +82,7 @@ def _configured(config: pytest.Config) -> dict[str, Any]:
                     (_ini_value(config, option), option.ini),
                     (config.getoption(option.flag), option.flag),
                 )
-                for layer, (value, spelt) in zip(layers, routes):
+                for layer, (value, spelt) in zip(layers, routes, strict=True):
                     if value is not None:
                         layer[option.name] = settings.parse(option, value, spelt)
     except settings.SettingError as error:
@@ -116,11 +115,11 @@ def leak_call() -> LeakCall:
 
 
 @pytest.fixture
-def memleak(request: pytest.FixtureRequest) -> Iterator[Memleak]:
+def memleak(request: pytest.FixtureRequest) -> Memleak:
     """Measure endpoints: `memleak.run(app, "GET /items/{item_id}", "POST /orders")`.
 
     Without `--memleak` each endpoint is called once and nothing is judged.
     """
     from pytest_memleak.plugin.fixture import Memleak
 
-    yield Memleak(request)
+    return Memleak(request)

@@ -86,7 +86,7 @@ class Memleak:
                 for spelt in endpoints
             ]
             merged = self._settings(budget)
-            results = _Runs(self, merged).all(app, dict(zip(map(_name, endpoints), targets)))
+            results = _Runs(self, merged).all(app, dict(zip(map(_name, endpoints), targets, strict=True)))
         except (settings.SettingError, asgi.EndpointError) as error:
             raise pytest.fail.Exception(f"memleak.run: {error}", pytrace=False) from None
         width = self._measuring.summary.width() if self._measuring else 80
@@ -235,7 +235,7 @@ class _Runs:
 def _through_client(target: asgi.Endpoint | Callable[[Client], object]) -> ClientCall:
     """A call of the client and the call's number."""
     if not isinstance(target, asgi.Endpoint):
-        return lambda client, number: target(client)
+        return lambda client, _number: target(client)
 
     def call(client: Client, number: int) -> object:
         scope = target.scope(number)
@@ -252,7 +252,7 @@ def _test_client(app: Any) -> Any:
         from starlette.testclient import TestClient
     except (ImportError, RuntimeError) as error:
         raise settings.SettingError(
-            f"callables need Starlette's TestClient ({error}); install it with: python -m pip install 'pytest-memleak[fastapi]'"
+            f"callables need Starlette's TestClient ({error}): python -m pip install 'pytest-memleak[fastapi]'"
         ) from None
     return TestClient(app)
 

@@ -190,11 +190,11 @@ def _rounds(result: Result) -> list[str]:
     if not result.table:
         return []
     lines = [f"  {'calls':>9} {'blocks':>9} {'objects':>9} {'C heap':>10} {'RSS':>10}   since the first round"]
-    for row in result.table:
-        lines.append(
-            f"  {format_count(row.calls):>9} {row.blocks:>+9,} {row.objects:>+9,} "
-            f"{_bytes_or_dash(row.native_bytes):>10} {_bytes_or_dash(row.rss_bytes):>10}"
-        )
+    lines += [
+        f"  {format_count(row.calls):>9} {row.blocks:>+9,} {row.objects:>+9,} "
+        f"{_bytes_or_dash(row.native_bytes):>10} {_bytes_or_dash(row.rss_bytes):>10}"
+        for row in result.table
+    ]
     return [*lines, ""]
 
 

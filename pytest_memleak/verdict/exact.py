@@ -239,9 +239,9 @@ def _rate(resource: Resource, found: Trend | None, limit: float, signal: str, de
     target = limit if limit > 0 else _TARGETS[signal] * (_PATIENCE if patient else 1)
     if _is_flat(found, signal, grows) and growth.high <= target:
         return judgement(Outcome.CLEAN, f"flat over {format_count(found.calls)} calls")
-    if grows and found.sustained and not found.fading:
-        if found.calls >= demand.calls and found.gained >= demand.units * UNITS[signal]:
-            return judgement(Outcome.LEAK, f"grew steadily over {format_count(found.calls)} calls")
+    lasted = found.calls >= demand.calls and found.gained >= demand.units * UNITS[signal]
+    if grows and found.sustained and not found.fading and lasted:
+        return judgement(Outcome.LEAK, f"grew steadily over {format_count(found.calls)} calls")
     if demand.loose and growth.high <= (target if limit > 0 else target * _LOOSE) and not (grows and found.sustained):
         return judgement(Outcome.CLEAN, f"no lasting growth over {format_count(found.calls)} calls")
     return judgement(Outcome.INCONCLUSIVE, _doubt(found, grows, signal))
@@ -265,13 +265,16 @@ def _is_flat(found: Trend, signal: str, grows: bool) -> bool:
 def _doubt(found: Trend, grows: bool, signal: str) -> str:
     over = f"over {format_count(found.calls)} calls"
     unit = "B" if signal == "native" else signal
+    growth = found.growth
     if not grows:
-        return f"the readings scatter: between {format_rate(found.growth.low)} and {format_rate(found.growth.high)} {unit} per call {over}"
+        low, high = format_rate(growth.low), format_rate(growth.high)
+        return f"the readings scatter: between {low} and {high} {unit} per call {over}"
+    grown = f"grows by {format_rate(growth.per_call)} {unit} per call"
     if found.fading:
-        return f"grows by {format_rate(found.growth.per_call)} {unit} per call, but ever slower {over}: a cache that fills?"
+        return f"{grown}, but ever slower {over}: a cache that fills?"
     if not found.sustained:
         return f"grows in steps {over}, not with every round"
-    return f"grows by {format_rate(found.growth.per_call)} {unit} per call, but only {over}: a cache that fills?"
+    return f"{grown}, but only {over}: a cache that fills?"
 
 
 def _handles(rounds: Rounds, signal: str, allowed: int, demand: Demand) -> Judgement:
