@@ -234,12 +234,13 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=1, help="measure each variant this often")
     parser.add_argument("--jobs", type=int, default=1, help="measurements at the same time")
     parser.add_argument("--keep-wheel", action="store_true", help="use the cache's wheel, do not build one")
+    parser.add_argument("--revision", help="measure this revision of the checkout, not its present files")
     arguments = parser.parse_args()
     chosen = [s for s in subjects(arguments.corpus, arguments.case) if arguments.variant in (None, s.variant)]
     if not chosen:
         parser.error(f"no such case in {arguments.corpus}")
     kept = sorted((arguments.cache / "wheel").glob("*.whl")) if arguments.keep_wheel else []
-    wheel = kept[0] if kept else build_wheel(arguments.cache / "wheel")
+    wheel = kept[0] if kept else build_wheel(arguments.cache / "wheel", arguments.revision)
     rows = _measure_all(chosen, wheel, arguments)
     say(report(rows))
     met = sum(map(_met, rows))

@@ -139,13 +139,23 @@ def _numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".") if part.isdigit()]
 
 
-def build_wheel(target: Path) -> Path:
-    """The wheel of this checkout, built anew into `target`."""
+def build_wheel(target: Path, revision: str | None = None) -> Path:
+    """The wheel of this checkout, or of one of its revisions, built anew into `target`."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps"]
-    subprocess.run([*pip, "--wheel-dir", str(target), str(CHECKOUT)], check=True)
+    with tempfile.TemporaryDirectory(prefix="memleak-wheel-") as folder:
+        source = CHECKOUT if revision is None else _checked_out(revision, Path(folder))
+        pip = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps"]
+        subprocess.run([*pip, "--wheel-dir", str(target), str(source)], check=True)
     return next(target.glob("*.whl"))
+
+
+def _checked_out(revision: str, folder: Path) -> Path:
+    """The files of a revision in `folder`, whatever the checkout's own files are."""
+    command = ["git", "-C", str(CHECKOUT), "archive", "--format=tar", "-o", str(folder / "files.tar"), revision]
+    subprocess.run(command, check=True)
+    shutil.unpack_archive(folder / "files.tar", folder / "files")
+    return folder / "files"
 
 
 def environment(folder: Path, *, version: str, requirements: Path, extra: Sequence[str], wheel: Path) -> str:

@@ -22,11 +22,16 @@ from pytest_memleak.model import (
     Site,
 )
 from pytest_memleak.reports import table, text
+from pytest_memleak.settings import Settings
 
 
-def judged(resource: Resource, per_call: float, outcome: Outcome = Outcome.LEAK) -> Judgement:
+def judged(
+    resource: Resource, per_call: float, outcome: Outcome = Outcome.LEAK, *, limit: float | None = 0.0
+) -> Judgement:
     growth = Growth(per_call=per_call, low=0.99 * per_call, high=1.01 * per_call)
-    return Judgement(resource=resource, outcome=outcome, growth=growth, limit=0.0, why="grew steadily over 1,500 calls")
+    return Judgement(
+        resource=resource, outcome=outcome, growth=growth, limit=limit, why="grew steadily over 1,500 calls"
+    )
 
 
 CACHE = Leak(
@@ -85,7 +90,7 @@ PAGES = Result(
     calls=3_012,
     rounds=19,
     seconds=4.2,
-    judgements=(judged(Resource.MEMORY, 980.0),),
+    judgements=(judged(Resource.MEMORY, 980.0, limit=333.33),),
     leaks=(CACHE,),
     notes=("caplog kept 3,012 records and was emptied",),
     missing_probes=("tasks: trio has no asyncio tasks",),
@@ -354,6 +359,15 @@ def test_a_leak_without_line_or_holder_is_told_by_what_it_is() -> None:
             "2 file descriptors and 3 child processes per request",
         ),
         (
+            (judged(Resource.OBJECTS, 1), judged(Resource.FDS, 1), judged(Resource.THREADS, 1.001)),
+            "1 object and 1 file descriptor and 1 thread per request",
+        ),
+        ((judged(Resource.TASKS, 1), judged(Resource.CHILDREN, 1)), "1 asyncio task and 1 child process per request"),
+        (
+            (judged(Resource.OBJECTS, 0.5), judged(Resource.TASKS, 1.01)),
+            "0.5 objects and 1.01 asyncio tasks per request",
+        ),
+        (
             (judged(Resource.MEMORY, 0, Outcome.CLEAN), judged(Resource.OBJECTS, 0, Outcome.CLEAN)),
             "0 B per request",
         ),
@@ -365,19 +379,55 @@ def test_growth_is_told_for_what_is_guilty(judgements: tuple[Judgement, ...], wo
 
 
 @pytest.mark.parametrize(
-    "budget, words",
+    "allowed, words",
     [
-        (Budget(), "(budget 0)"),
-        (Budget(bytes_per_request=64), "(budget 64 B)"),
-        (Budget(bytes_per_request=333, max_mb_per_min=1), "(2.94 MB/min at 50 requests/s, limit 1)"),
-        (
-            Budget(bytes_per_request=33, max_mb_per_min=0.5, requests_per_s=250),
-            "(14.7 MB/min at 250 requests/s, limit 0.5)",
-        ),
+        (Settings(), "(budget 0)"),
+        (Settings(max_bytes_per_request=0), "(budget 0)"),
+        (Settings(max_bytes_per_request=64), "(budget 64 B)"),
+        (Settings(max_mb_per_min=1), "(2.94 MB/min at 50 requests/s, limit 1)"),
+        (Settings(max_mb_per_min=0.5, rps=250), "(14.7 MB/min at 250 requests/s, limit 0.5)"),
+        (Settings(max_mb_per_min=1, max_bytes_per_request=100), "(2.94 MB/min at 50 requests/s, limit 0.3)"),
     ],
 )
-def test_the_budget_of_memory_is_told_as_it_was_set(budget: Budget, words: str) -> None:
-    assert f" over 19 rounds {words}; " in text.sentence(dataclasses.replace(SHORT, budget=budget))
+def test_the_budget_of_memory_is_told_as_it_was_set(allowed: Settings, words: str) -> None:
+    budget = allowed.budget()
+    memory = judged(Resource.MEMORY, 980.0, limit=budget.bytes_per_request)
+    told = text.sentence(dataclasses.replace(SHORT, budget=budget, judgements=(memory,)))
+    assert f" over 19 rounds {words}; " in told
+
+
+@pytest.mark.parametrize(
+    "guilty, words",
+    [
+        (judged(Resource.OBJECTS, 3, limit=2.5), "(budget 2.5 objects)"),
+        (judged(Resource.FDS, 1, limit=8), "(budget 8 file descriptors in all)"),
+        (judged(Resource.TASKS, 1, limit=12), "(budget 12 asyncio tasks in all)"),
+        (judged(Resource.THREADS, 1, limit=0), "(budget 0)"),
+    ],
+)
+def test_the_budget_that_is_told_is_the_one_that_was_broken(guilty: Judgement, words: str) -> None:
+    kept_to = judged(Resource.MEMORY, 20, Outcome.CLEAN, limit=64)
+    result = dataclasses.replace(SHORT, budget=Budget(bytes_per_request=64), judgements=(kept_to, guilty))
+    assert f" over 19 rounds {words}; " in text.sentence(result)
+
+
+def test_what_cannot_be_read_is_a_dash_in_the_table_of_rounds() -> None:
+    rounds = (
+        Round(calls=0, blocks=0, objects=0, native_bytes=None, rss_bytes=0),
+        Round(calls=1_500, blocks=12_000, objects=-3, native_bytes=None, rss_bytes=None),
+    )
+    result = dataclasses.replace(SEARCH, rss=None, table=rounds)
+    assert text.explain(result, width=120, again=AGAIN) == expected(
+        """
+        test_search is inconclusive: grows by 0.4 objects per call, but ever slower over 4,000 calls: a cache that fills?
+
+              calls    blocks   objects     C heap        RSS   since the first round
+                  0        +0        +0          -        0 B
+              1,500   +12,000        -3          -          -
+
+          again pytest --memleak tests/test_shop.py::test_pages
+        """
+    )
 
 
 def test_a_canary_that_was_missed_says_what_to_change() -> None:

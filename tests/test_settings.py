@@ -60,7 +60,8 @@ def test_an_option_has_the_default_that_users_were_promised(name: str, default: 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: str(option.name))
 def test_a_default_is_accepted_by_its_own_option(option: settings.Option) -> None:
-    if option.default is not None:
+    # To name nothing to ignore is to leave the option out.
+    if option.default is not None and option.kind != "names":
         assert settings.parse(option, option.default, option.name) == option.default
     assert option.help
     assert (option.kind == "choice") == bool(option.choices)
@@ -145,13 +146,22 @@ def test_names_are_split_at_blanks_in_text_and_kept_whole_in_a_list() -> None:
     assert parsed("ignore", "app.cache.SEEN  app.py:17\nOrder") == ("app.cache.SEEN", "app.py:17", "Order")
     assert parsed("ignore", ["a file with blanks.py:3"]) == ("a file with blanks.py:3",)
     assert parsed("ignore", ("a", "b")) == ("a", "b")
-    assert parsed("ignore", "") == ()
 
 
-@pytest.mark.parametrize("value", [5, [5], b"ab", ["a", None]], ids=repr)
-def test_names_refuse_what_is_no_list_of_text(value: object) -> None:
-    with pytest.raises(SettingError, match=r"^ignore: expects a list of names, got "):
+@pytest.mark.parametrize("value", [5, [5], b"ab", ["a", None], "", " \n", [], (), [""], ["a", ""]], ids=repr)
+def test_names_refuse_what_is_no_list_of_text_and_an_empty_one(value: object) -> None:
+    with pytest.raises(SettingError) as error:
         parsed("ignore", value)
+    assert str(error.value) == f"ignore: expects a list of names, got {value!r}"
+
+
+@pytest.mark.parametrize("name", ["memleak", "canary"])
+def test_a_flag_is_true_or_false_and_nothing_that_looks_like_it(name: str) -> None:
+    assert (parsed(name, True), parsed(name, False)) == (True, False)
+    for value in (1, 0, "yes", "true", "", [], 1.0):
+        with pytest.raises(SettingError) as error:
+            parsed(name, value)
+        assert str(error.value) == f"{name}: expects true or false, got {value!r}"
 
 
 @pytest.mark.parametrize("value", ["warn", "fail"])
@@ -290,3 +300,16 @@ def test_a_limit_on_descriptors_threads_or_tasks_leaves_memory_at_zero() -> None
     budget = Settings(max_fds=1, max_threads=2, max_tasks=3).budget()
     assert (budget.fds, budget.threads, budget.tasks) == (1, 2, 3)
     assert (budget.bytes_per_request, budget.objects_per_request) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("zero", ["max_mb_per_min", "max_bytes_per_request", "max_objects_per_request"])
+def test_an_explicit_budget_of_zero_loosens_nothing(zero: str) -> None:
+    budget = Settings(**{zero: 0.0}).budget()
+    assert (budget.bytes_per_request, budget.objects_per_request) == (0.0, 0.0)
+
+
+def test_a_zero_beside_a_limit_on_the_other_view_of_memory_holds_as_it_stands() -> None:
+    budget = Settings(max_bytes_per_request=0.0, max_objects_per_request=2).budget()
+    assert (budget.bytes_per_request, budget.objects_per_request) == (0.0, 2)
+    budget = Settings(max_bytes_per_request=100, max_objects_per_request=0.0).budget()
+    assert (budget.bytes_per_request, budget.objects_per_request) == (100, 0.0)

@@ -95,6 +95,34 @@ def test_the_text_of_more_bytes_never_says_less(one: float, other: float) -> Non
     assert read(units.format_bytes(small)) <= read(units.format_bytes(large)) * (1 + 1e-12)
 
 
+@pytest.mark.parametrize(
+    "bound, text",
+    [
+        (0, "0"),
+        (-3, "0"),
+        (0.0015, "0.0015"),
+        (0.001501, "0.0016"),
+        (0.0199, "0.02"),
+        (0.02, "0.02"),
+        (0.099001, "0.1"),
+        (0.99, "0.99"),
+        (0.991, "1"),
+        (1.01, "1.1"),
+        (12, "12"),
+        (12.1, "13"),
+        (121, "130"),
+    ],
+)
+def test_a_bound_has_two_digits_and_is_rounded_up(bound: float, text: str) -> None:
+    assert units.format_bound(bound) == text
+
+
+@LENIENT
+@given(st.floats(min_value=1e-4, max_value=1e6))
+def test_a_bound_as_text_is_never_less_than_what_was_proven_and_at_most_a_tenth_more(bound: float) -> None:
+    assert bound * (1 - 1e-5) <= float(units.format_bound(bound)) <= bound * 1.1 * (1 + 1e-5)
+
+
 @pytest.mark.parametrize("count, text", [(0, "0"), (999, "999"), (1_000, "1,000"), (-1_234_567, "-1,234,567")])
 def test_a_count_has_thousands_separators(count: int, text: str) -> None:
     assert units.format_count(count) == text

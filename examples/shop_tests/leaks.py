@@ -95,7 +95,7 @@ LEAKS: dict[str, Leak | None] = {
         pattern="native",
         endpoint="GET /orders/{order_id}/label",
         file="labels.py",
-        line='page = copy_to_c("".join(line[:WIDTH].ljust(WIDTH) for line in [*lines, *blank]).encode("ascii", "replace"))',
+        line='page = copy_to_c(grid.encode("ascii", "replace"))',
         held_by="nobody",
         grows=("memory",),
     ),

@@ -70,7 +70,8 @@ def _expected(examples: Path) -> dict[str, bool]:
     """Whether each test leaks in the leaky shop, as the examples themselves say."""
     path = examples / "shop_tests" / "leaks.py"
     spec = importlib.util.spec_from_file_location("memleak_demo_leaks", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -11,6 +11,7 @@ import asyncio
 import collections
 import dataclasses
 import gc
+import itertools
 import sys
 import time
 import types
@@ -163,7 +164,7 @@ def _described(chain: Sequence[Any], roots: Mapping[int, str], *, rooted: bool) 
         chain = [first, *chain]
     name = roots.get(id(first)) or _own_name(first)
     labels = [name]
-    for owner, owned in zip(chain, chain[1:]):
+    for owner, owned in itertools.pairwise(chain):
         step = _step(owner, owned)
         if step:
             name = _joined(name, step)

@@ -10,6 +10,10 @@ import pytest
 from pytest_memleak.reports import table
 
 
+_SAVE, _RESTORE, _ERASE_REST = "\x1b7", "\x1b8", "\x1b[K"
+_LEAST_ROOM = 24
+
+
 class Summary:
     """Collects results as plain values, since those of xdist's workers come as such."""
 
@@ -31,19 +35,15 @@ class Summary:
     def progress(self, line: str) -> None:
         """Show one line that replaces the one before; an empty one removes it. Only on a terminal, not with -q."""
         reporter: Any = self.config.pluginmanager.getplugin("terminalreporter")
-        if (
-            reporter is None
-            or not reporter.isatty
-            or self.config.get_verbosity() < 0
-            or hasattr(self.config, "workerinput")
-        ):
+        if reporter is None or not reporter.isatty or self.config.get_verbosity() < 0:
             return
         if not line and not self._shown:
             return
-        self._shown = bool(line)
-        # Below pytest's own line of dots, then back up: the dots stay as they are.
-        room = reporter._tw.fullwidth - 1
-        reporter._tw.write(f"\x1b7\n\x1b[2K{line[:room]}\x1b8" if line else "\x1b7\n\x1b[2K\x1b8")
+        # Behind pytest's own line, which stays as it is: write, and go back to where it ends.
+        room = reporter._tw.fullwidth - reporter._tw.width_of_current_line - 3
+        self._shown = bool(line) and room >= _LEAST_ROOM
+        text = f"  {line[:room]}" if self._shown else ""
+        reporter._tw._file.write(f"{_SAVE}{text}{_ERASE_REST}{_RESTORE}")
         reporter._tw.flush()
 
     def write(self, reporter: Any) -> None:

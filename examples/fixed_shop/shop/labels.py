@@ -19,7 +19,8 @@ libc.free.argtypes, libc.free.restype = [ctypes.c_void_p], None
 def print_page(lines: list[str]) -> bytes:
     """Lay lines out on the printer's page, a grid of characters."""
     blank = [""] * (HEIGHT - len(lines))
-    page = copy_to_c("".join(line[:WIDTH].ljust(WIDTH) for line in [*lines, *blank]).encode("ascii", "replace"))
+    grid = "".join(line[:WIDTH].ljust(WIDTH) for line in [*lines, *blank])
+    page = copy_to_c(grid.encode("ascii", "replace"))
     try:
         return ctypes.string_at(page)
     finally:
