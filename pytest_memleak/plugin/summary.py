@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +11,9 @@ import pytest
 
 from pytest_memleak.reports import table
 
-
 _SAVE, _RESTORE, _ERASE_REST = "\x1b7", "\x1b8", "\x1b[K"
 _LEAST_ROOM = 24
+_REFRESH_S = 0.2
 
 
 class Summary:
@@ -22,6 +24,7 @@ class Summary:
         self.results: list[Mapping[str, Any]] = []
         self._fails = configured.get("inconclusive", "warn") == "fail"
         self._shown = False
+        self._shown_at = 0.0
 
     def add(self, results: Sequence[Mapping[str, Any]]) -> None:
         """Take over what one report brought."""
@@ -37,14 +40,18 @@ class Summary:
         reporter: Any = self.config.pluginmanager.getplugin("terminalreporter")
         if reporter is None or not reporter.isatty or self.config.get_verbosity() < 0:
             return
-        if not line and not self._shown:
+        now = time.monotonic()
+        if not (self._shown if not line else now - self._shown_at >= _REFRESH_S):
             return
+        self._shown_at = now
         # Behind pytest's own line, which stays as it is: write, and go back to where it ends.
         room = reporter._tw.fullwidth - reporter._tw.width_of_current_line - 3
         self._shown = bool(line) and room >= _LEAST_ROOM
         text = f"  {line[:room]}" if self._shown else ""
-        reporter._tw._file.write(f"{_SAVE}{text}{_ERASE_REST}{_RESTORE}")
-        reporter._tw.flush()
+        capture: Any = self.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            reporter._tw._file.write(f"{_SAVE}{text}{_ERASE_REST}{_RESTORE}")
+            reporter._tw._file.flush()
 
     def write(self, reporter: Any) -> None:
         """The table, what is inconclusive, and what could not be read. With -q only what is not clean."""
