@@ -49,6 +49,8 @@ _ROUND_BYTES: Final = 2 * MB
 _ROUND_CALLS: Final = exact.SUSPECT.calls / 6
 
 _CONFIRM_ROUNDS: Final = 7
+# Units of growth expected in each of them: ten in all stand clear of the five that the interval asks for.
+_CONFIRM_UNITS: Final = 1.5
 # A quarter of the growth may well come from elsewhere before the requests are not to blame for the rest.
 _BACKGROUND_SHARE: Final = 0.75
 _CONTROL_S: Final = 0.25
@@ -230,34 +232,43 @@ class _Hunt:
         heap.freeze()
         self.probes.refreeze()
         self.ledger.clear()
-        self.ledger.read(self.numbers.made)
         self.native_first = self._now("native")
         nominal = _ROUND_S / max(1e-9, self.seconds_per_call)
+        # One round goes by before the baseline: what the preparations left is gone then.
+        yield from self._round(self._restrained(nominal, self.ledger))
+        yield from at_rest(self.probes)
+        self.ledger.read(self.numbers.made)
         memory_cap = _memory_cap()
         while True:
             if self.ledger.length > _PATIENT_ROUNDS:
                 nominal *= _LENGTHENING
-            yield from self._round(self.ledger, self._restrained(nominal, self.ledger))
-            rounds = self._rounds(self.ledger)
+            yield from self._round(self._restrained(nominal, self.ledger))
+            yield from at_rest(self.probes)
+            self.ledger.read(self.numbers.made)
             swollen = self._now("rss") - self.rss_first > memory_cap
-            late = self._time_is_up() or swollen
-            judgements = exact.judge(rounds, self.budget, exact.LATE if late else exact.SUSPECT)
-            self._show_progress(rounds)
-            outcome = exact.overall(judgements)
-            enough = self.numbers.made >= max(self.settings.min_calls, _MIN_CALLS)
-            if outcome is Outcome.LEAK or late or (outcome is Outcome.CLEAN and enough):
-                return judgements
+            # Nothing of one round's judgement may live while the next is read: it would show.
+            verdict = self._verdict(late=self._time_is_up() or swollen)
+            if verdict is not None:
+                return verdict
 
-    def _round(self, ledger: Ledger, nominal: float, *, deep: bool = False) -> Steps[None]:
+    def _verdict(self, *, late: bool) -> tuple[Judgement, ...] | None:
+        """The judgements on the rounds so far, None while another round may say more."""
+        rounds = self._rounds(self.ledger)
+        self._show_progress(rounds)
+        judgements = exact.judge(rounds, self.budget, exact.LATE if late else exact.SUSPECT)
+        outcome = exact.overall(judgements)
+        enough = self.numbers.made >= max(self.settings.min_calls, _MIN_CALLS)
+        is_known = outcome is Outcome.LEAK or late or (outcome is Outcome.CLEAN and enough)
+        return judgements if is_known else None
+
+    def _round(self, nominal: float) -> Steps[None]:
+        """About `nominal` calls, drawn at random."""
         nominal = min(max(nominal, _MIN_ROUND_CALLS), _MAX_ROUND_CALLS)
-        size = round(nominal * self.rng.uniform(*_SIZES))
+        size = max(1, round(nominal * self.rng.uniform(*_SIZES)))
         before = self.clock()
-        yield self.numbers.take(max(1, size))
-        self.seconds_per_call = (self.clock() - before) / max(1, size)
+        yield self.numbers.take(size)
+        self.seconds_per_call = (self.clock() - before) / size
         self.surroundings.empty_stores()
-        yield from at_rest(self.probes, deep=deep)
-        if not deep:
-            ledger.read(self.numbers.made)
 
     def _confirm(self, heap: Heap, judgements: Sequence[Judgement]) -> Steps[tuple[Judgement, ...]]:
         """See the growth again: at deep rest, nothing frozen that may be dead, and beside a control round."""
@@ -270,18 +281,21 @@ class _Hunt:
         yield from self._deep_rest(heap)
         idle_s = self.clock() - idle_from
         idle = {signal: (probe() - before[signal]) / idle_s for signal, probe in self.probes.read.items()}
-        self.confirmations.clear()
-        self.confirmations.read(self.numbers.made)
         signals = {signal for resource in suspects for signal in _SIGNALS_OF[resource]}
         nominal = self._confirmation_calls(signals & set(self.probes.read))
-        for _ in range(_CONFIRM_ROUNDS):
-            yield from self._round(self.confirmations, nominal, deep=True)
-            yield from self._deep_rest(heap, rested=True)
+        for number in range(_CONFIRM_ROUNDS + 1):
+            yield from self._round(nominal)
+            yield from self._deep_rest(heap)
+            if number == 0:
+                # Up to here the preparations themselves were alive; the rounds start from this level.
+                self.confirmations.clear()
             self.confirmations.read(self.numbers.made)
         rounds = self._rounds(self.confirmations, whole=True)
         seen = {judgement.resource: judgement for judgement in exact.judge(rounds, self.budget, exact.CONFIRM)}
         return tuple(
-            self._confirmed(seen[judgement.resource], idle) if judgement.resource in suspects else judgement
+            self._confirmed(seen[judgement.resource], idle)
+            if judgement.resource in suspects or _is_open(judgement)
+            else judgement
             for judgement in judgements
         )
 
@@ -308,13 +322,12 @@ class _Hunt:
         slowest = max(slowest, 1e-6)
         longest = self.settings.max_time / 10 / _CONFIRM_ROUNDS / max(1e-9, self.seconds_per_call)
         nominal = min(_ROUND_S / max(1e-9, self.seconds_per_call), 200.0)
-        return self._restrained(max(nominal, min(4 / slowest, longest)), self.ledger) / (
+        return self._restrained(max(nominal, min(_CONFIRM_UNITS / slowest, longest)), self.ledger) / (
             2 if self.handles_per_call else 1
         )
 
-    def _deep_rest(self, heap: Heap, *, rested: bool = False) -> Steps[None]:
-        if not rested:
-            yield from at_rest(self.probes, deep=True)
+    def _deep_rest(self, heap: Heap) -> Steps[None]:
+        yield from at_rest(self.probes, deep=True)
         self.surroundings.empty_stores()
         heap.refresh()
         self.probes.refreeze()
@@ -477,6 +490,11 @@ _SIGNALS_OF: Final[Mapping[Resource, tuple[str, ...]]] = {
     Resource.TASKS: ("tasks",),
     Resource.CHILDREN: ("children",),
 }
+
+
+def _is_open(judgement: Judgement) -> bool:
+    """Whether the rounds left it open for memory or objects, which a closer look may settle."""
+    return judgement.outcome is Outcome.INCONCLUSIVE and _group(judgement.resource) is Resource.MEMORY
 
 
 def _with_weight(judgement: Judgement, findings: Findings) -> Judgement:

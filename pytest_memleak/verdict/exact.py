@@ -255,9 +255,11 @@ def _is_flat(found: Trend, signal: str, grows: bool) -> bool:
     """Whether a series may pass: no growth that stands out from the jitter, even if it is below the target.
 
     Blocks may rise while they fade: free lists and small caches fill ever slower (the test client's take
-    1,500 calls).
+    1,500 calls). The C heap may rise in steps, whenever a table or an arena of somebody else is resized.
     """
-    if found.fading and signal == "blocks":
+    if signal == "native":
+        return not (grows and found.sustained)
+    if signal == "blocks" and found.fading:
         return True
     return not grows and found.gained <= _JITTERS * found.deviation
 
