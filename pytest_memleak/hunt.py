@@ -54,6 +54,8 @@ _CONFIRM_UNITS: Final = 1.5
 # A quarter of the growth may well come from elsewhere before the requests are not to blame for the rest.
 _BACKGROUND_SHARE: Final = 0.75
 _CONTROL_S: Final = 0.25
+# Fewer than these in a control round are jitter.
+_CONTROL_UNITS: Final = 8
 
 _MIN_CALLS: Final = 30
 """Fewer calls than these prove nothing: 4.6 units in 30 calls is a leak of one object in every seven."""
@@ -274,14 +276,10 @@ class _Hunt:
         """See the growth again: at deep rest, nothing frozen that may be dead, and beside a control round."""
         self.surroundings.progress(f"{self.name}: growth seen, confirming")
         suspects = {judgement.resource: judgement for judgement in judgements if judgement.outcome is Outcome.LEAK}
-        yield from self._deep_rest(heap)
-        before = {signal: probe() for signal, probe in self.probes.read.items()}
-        idle_from = self.clock()
-        yield Rest(_CONTROL_S)
-        yield from self._deep_rest(heap)
-        idle_s = self.clock() - idle_from
-        idle = {signal: (probe() - before[signal]) / idle_s for signal, probe in self.probes.read.items()}
-        signals = {signal for resource in suspects for signal in _SIGNALS_OF[resource]}
+        idle = yield from self._control(heap)
+        signals = {signal for judgement in suspects.values() for signal in _deciding(judgement)}
+        # One kept object may be several blocks: the objects tell how often something is kept.
+        signals |= {"objects"} if "blocks" in signals else set()
         nominal = self._confirmation_calls(signals & set(self.probes.read))
         for number in range(_CONFIRM_ROUNDS + 1):
             yield from self._round(nominal)
@@ -298,6 +296,20 @@ class _Hunt:
             else judgement
             for judgement in judgements
         )
+
+    def _control(self, heap: Heap) -> Steps[dict[str, float]]:
+        """Growth per second of each signal while no requests are made."""
+        ledger = self.confirmations
+        yield from self._deep_rest(heap)
+        idle_from = self.clock()
+        ledger.clear()
+        ledger.read(self.numbers.made)
+        yield Rest(_CONTROL_S)
+        yield from self._deep_rest(heap)
+        ledger.read(self.numbers.made)
+        idle_s = self.clock() - idle_from
+        gained = {signal: ledger.latest(signal) - ledger.columns[signal][0] for signal in self.probes.read}
+        return {signal: amount / idle_s if amount >= _CONTROL_UNITS else 0.0 for signal, amount in gained.items()}
 
     def _confirmed(self, judgement: Judgement, idle: Mapping[str, float]) -> Judgement:
         """A judgement of the confirmation, cleared if the growth goes on without requests."""
@@ -317,9 +329,8 @@ class _Hunt:
     def _confirmation_calls(self, signals: Collection[str]) -> float:
         """Calls per round that let the growth of the suspected signals show some units in each quarter."""
         slopes = [self._slope(self.ledger, signal) / exact.UNITS[signal] for signal in signals]
-        # Of blocks and C heap one may be flat, and then says nothing about how many calls the other needs.
-        slowest = max(min(slopes), max(slopes) / 20)
-        slowest = max(slowest, 1e-6)
+        # A slope of a twentieth of the largest is noise beside it.
+        slowest = max(min(slopes), max(slopes) / 20, 1e-6)
         longest = self.settings.max_time / 10 / _CONFIRM_ROUNDS / max(1e-9, self.seconds_per_call)
         nominal = min(_ROUND_S / max(1e-9, self.seconds_per_call), 200.0)
         return self._restrained(max(nominal, min(_CONFIRM_UNITS / slowest, longest)), self.ledger) / (
@@ -490,6 +501,11 @@ _SIGNALS_OF: Final[Mapping[Resource, tuple[str, ...]]] = {
     Resource.TASKS: ("tasks",),
     Resource.CHILDREN: ("children",),
 }
+
+
+def _deciding(judgement: Judgement) -> tuple[str, ...]:
+    """The signals whose growth convicted a resource; of blocks and C heap one may be flat."""
+    return judgement.signals or _SIGNALS_OF[judgement.resource]
 
 
 def _is_open(judgement: Judgement) -> bool:
