@@ -163,8 +163,8 @@ def measure(subject: Subject, python: str, folder: Path) -> Row:
 def naming(subject: Subject, leak: Mapping[str, Any], python: str) -> str:
     """How the first leak points to the package that leaks: "package", "caller", or "NOT NAMED"."""
     package = _package(subject, python)
-    # A case's folder is named after its package.
-    text = _words(leak).replace(str(subject.folder.resolve()), "")
+    # The folders of a case and of its environment are named after the package.
+    text = _words(leak).replace(str(subject.folder.resolve()), "").replace(str(Path(python).parents[1]), "")
     for name in package["names"]:
         if name in text or name.replace("/", ".") in text:
             return "package"
@@ -195,7 +195,7 @@ def _site(leak: Mapping[str, Any]) -> str:
     """The first site: the app's line, and the line in the package that it called."""
     sites = leak.get("sites") or ()
     if not sites:
-        return leak.get("what", "-")[:60]
+        return str(leak.get("what", "-"))[:60]
     frames = [frame for frame in (sites[0]["frame"], sites[0]["inner"]) if frame]
     return " < ".join(f"{'/'.join(Path(frame['path']).parts[-2:])}:{frame['line']}" for frame in frames)
 

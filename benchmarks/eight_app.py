@@ -87,19 +87,21 @@ async def malloc_through_ctypes() -> dict[str, bool]:
     return {"ok": True}
 
 
+# Kept as long as the process runs: a native trace reads the library's symbols from its file.
+_folder = tempfile.TemporaryDirectory(prefix="memleak-eight-")
+
+
 def compiled() -> Callable[[int], None] | None:
     """`keep(size)` of a C library that is built now; None without a compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return None
-    # The loaded library needs its file no longer.
-    with tempfile.TemporaryDirectory(prefix="memleak-eight-") as folder:
-        source, library = Path(folder) / "keep.c", Path(folder) / "libkeep.so"
-        source.write_text(_SOURCE, encoding="utf-8")
-        subprocess.run([compiler, "-g", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
-        keep = ctypes.CDLL(str(library)).keep
+    source, library = Path(_folder.name) / "keep.c", Path(_folder.name) / "libkeep.so"
+    source.write_text(_SOURCE, encoding="utf-8")
+    subprocess.run([compiler, "-g", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    keep = ctypes.CDLL(str(library)).keep
     keep.argtypes, keep.restype = [ctypes.c_size_t], None
-    return keep  # type: ignore[no-any-return]
+    return keep
 
 
 keep = compiled()

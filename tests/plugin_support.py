@@ -108,7 +108,8 @@ def rehearse(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     """Run the inner tests in this process, where starting costs nothing, with scripted hunts."""
     _configure(pytester)
     pytester.makeconftest(SCRIPTED)
-    return pytester.runpytest_inprocess(*(f"-pno:{plugin}" for plugin in ABSENT), *arguments)
+    # The filters of the outer run hold in here too, and make errors of warnings.
+    return pytester.runpytest_inprocess("-Wdefault", *(f"-pno:{plugin}" for plugin in ABSENT), *arguments)
 
 
 def _configure(pytester: pytest.Pytester) -> None:

@@ -416,10 +416,10 @@ def test_what_cannot_be_read_is_a_dash_in_the_table_of_rounds() -> None:
         Round(calls=0, blocks=0, objects=0, native_bytes=None, rss_bytes=0),
         Round(calls=1_500, blocks=12_000, objects=-3, native_bytes=None, rss_bytes=None),
     )
-    result = dataclasses.replace(SEARCH, rss=None, table=rounds)
+    result = dataclasses.replace(SEARCH, rss=None, table=rounds, why="the readings scatter")
     assert text.explain(result, width=120, again=AGAIN) == expected(
         """
-        test_search is inconclusive: grows by 0.4 objects per call, but ever slower over 4,000 calls: a cache that fills?
+        test_search is inconclusive: the readings scatter
 
               calls    blocks   objects     C heap        RSS   since the first round
                   0        +0        +0          -        0 B

@@ -112,7 +112,9 @@ def test_one_object_per_1000_calls_is_never_cleared_once_it_shows(seed: int) -> 
 
 
 @pytest.mark.parametrize("gained, outcome", [(13, CLEAN), (14, INCONCLUSIVE)])
-def test_a_rise_that_stands_out_from_the_jitter_is_not_cleared_however_slow_it_is(gained: int, outcome: Outcome) -> None:
+def test_a_rise_that_stands_out_from_the_jitter_is_not_cleared_however_slow_it_is(
+    gained: int, outcome: Outcome
+) -> None:
     rounds = only("objects", [0, 10, 0, 10, 0, 10, gained], equal(20_000, 6))
     found = rounds.trend("objects")
     assert found is not None
@@ -255,7 +257,9 @@ def test_handles_that_grow_within_their_number_are_cleared_once_they_could_have_
 def test_handles_within_their_number_that_do_not_grow_are_cleared_at_once(
     levels: list[int], allowed: int, outcome: Outcome
 ) -> None:
-    judgement = verdict_on(Resource.THREADS, only("threads", levels, equal(20, 6)), dataclasses.replace(ANY, threads=allowed))
+    judgement = verdict_on(
+        Resource.THREADS, only("threads", levels, equal(20, 6)), dataclasses.replace(ANY, threads=allowed)
+    )
     assert judgement.outcome is outcome
     if outcome is CLEAN:
         assert judgement.why == "+5 in all"
@@ -309,7 +313,9 @@ def test_objects_that_faded_are_cleared_once_the_fill_has_left_the_window() -> N
 
 @pytest.mark.parametrize("times, outcome", [(7, CLEAN), (8, INCONCLUSIVE)])
 def test_blocks_that_fade_have_no_patience_beyond_a_tenth_of_a_block_per_call(times: int, outcome: Outcome) -> None:
-    judgement = verdict_on(Resource.MEMORY, only("blocks", [times * level for level in FILL], equal(1_000, 12)), Budget())
+    judgement = verdict_on(
+        Resource.MEMORY, only("blocks", [times * level for level in FILL], equal(1_000, 12)), Budget()
+    )
     assert (judgement.growth.high / 512 <= 0.1) is (outcome is CLEAN)
     assert judgement.outcome is outcome
 

@@ -239,6 +239,8 @@ def _rate(resource: Resource, found: Trend | None, limit: float, signal: str, de
     target = limit if limit > 0 else _TARGETS[signal] * (_PATIENCE if patient else 1)
     if _is_flat(found, signal, grows) and growth.high <= target:
         return judgement(Outcome.CLEAN, f"flat over {format_count(found.calls)} calls")
+    if found.bounded and not grows and found.calls >= SUSPECT.calls:
+        return judgement(Outcome.CLEAN, f"rises and falls within bounds over {format_count(found.calls)} calls")
     lasted = found.calls >= demand.calls and found.gained >= demand.units * UNITS[signal]
     if grows and found.sustained and not found.fading and lasted:
         return judgement(Outcome.LEAK, f"grew steadily over {format_count(found.calls)} calls")

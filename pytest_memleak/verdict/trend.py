@@ -45,7 +45,8 @@ _FADING_NOISES: Final = 1.5
 class Trend:
     """How one signal moved over a window of `calls` calls.
 
-    `gained` is the level's rise over the window in the signal's unit, `deviation` the standard deviation of
+    `bounded`: the level rises and falls, and its later half leaves the bounds of the earlier one on neither
+    side. `gained` is the level's rise over the window in the signal's unit, `deviation` the standard deviation of
     the readings about their line. `sustained` and `fading` are the shape test; both false means irregular.
     """
 
@@ -55,6 +56,7 @@ class Trend:
     calls: int
     sustained: bool
     fading: bool
+    bounded: bool
 
 
 def trend(calls: Sequence[int], levels: Sequence[int], unit: float) -> Trend | None:
@@ -77,6 +79,7 @@ def trend(calls: Sequence[int], levels: Sequence[int], unit: float) -> Trend | N
         calls=span,
         sustained=_sustained(calls, levels, slope, unit),
         fading=_fading(calls, levels, unit),
+        bounded=_bounded(levels),
     )
 
 
@@ -122,6 +125,17 @@ def _fading(calls: Sequence[int], levels: Sequence[int], unit: float) -> bool:
         math.sqrt(max(0.0, 2 * unit * expected)) + _deviation_from_bend(calls, levels) * math.sqrt(2)
     )
     return expected > 0 and late < _FADING_SHARE * expected - noise
+
+
+# With fewer readings the two halves of a leak that scatters lie within each other's bounds by chance.
+_BOUNDED_ROUNDS: Final = 12
+
+
+def _bounded(levels: Sequence[int]) -> bool:
+    """A sawtooth (a cache that evicts in batches) comes back to where it was; a leak beneath it would not."""
+    middle = len(levels) // 2
+    early, late = levels[:middle], levels[middle:]
+    return len(levels) >= _BOUNDED_ROUNDS and max(late) <= max(early) and min(late) <= min(early)
 
 
 def _deviation_from_bend(calls: Sequence[int], levels: Sequence[int]) -> float:
