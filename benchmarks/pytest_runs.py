@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -117,6 +118,22 @@ def run_pytest(
     if not written.exists():
         return run
     return dataclasses.replace(run, results=tuple(json.loads(written.read_text(encoding="utf-8"))["results"]))
+
+
+def keep_run(folder: Path | None, name: str, run: Run) -> None:
+    """Keep the results and the output of a wrong run in `folder`; None keeps nothing."""
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({"results": run.results}, indent=1) + "\n", encoding="utf-8")
+    (folder / f"{name}.txt").write_text(run.output, encoding="utf-8")
+
+
+def add_keep(parser: argparse.ArgumentParser) -> None:
+    """The option for `keep_run`."""
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep results and output of wrong measurements here"
+    )
 
 
 def find_python(version: str) -> str:

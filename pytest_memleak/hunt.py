@@ -28,6 +28,7 @@ from pytest_memleak.probes.rest import at_rest
 from pytest_memleak.settings import Settings
 from pytest_memleak.units import MB, format_bytes, format_count, format_rate, format_seconds
 from pytest_memleak.verdict import exact
+from pytest_memleak.verdict.trend import MIN_ROUNDS
 from pytest_memleak.workloads.steps import CallNumbers, Rest, Steps
 
 # Long against settling (a millisecond or two), short enough for seven readings in a second.
@@ -47,6 +48,8 @@ _SIZES: Final = (0.4, 1.6)
 _ROUND_HANDLES: Final = 16
 _ROUND_BYTES: Final = 2 * MB
 _ROUND_CALLS: Final = exact.SUSPECT.calls / 6
+
+_RUNNING_OUT: Final = ("fds", "threads", "tasks", "children")
 
 _CONFIRM_ROUNDS: Final = 7
 # Units of growth expected in each of them: ten in all stand clear of the five that the interval asks for.
@@ -177,8 +180,12 @@ class _Hunt:
             yield from self._warm_up()
             self.rss_first = self._now("rss")
             self.uss_first = read_uss()
+            earlier: Sequence[Judgement] = ()
             while True:
                 judgements = yield from self._watch(heap)
+                if earlier and self.ledger.length < MIN_ROUNDS:
+                    # The time ended in a second look, before it could say anything.
+                    return self._result(earlier, None)
                 if exact.overall(judgements) is not Outcome.LEAK:
                     return self._result(judgements, None)
                 confirmed = yield from self._confirm(heap, judgements)
@@ -186,6 +193,7 @@ class _Hunt:
                     break
                 if self._time_is_up():
                     return self._result(confirmed, None)
+                earlier = confirmed
             # Before tracemalloc and memray take their share.
             self.account = self._rss_account(Outcome.LEAK)
             findings = yield from self._inquire(heap, confirmed)
@@ -209,14 +217,14 @@ class _Hunt:
             count *= 2
 
     def _handles(self) -> int:
-        """Descriptors, threads and processes: what the system runs out of."""
-        return sum(self._now(signal) for signal in ("fds", "threads", "children"))
+        """Descriptors, threads, tasks and processes: what the system runs out of, or slows down under."""
+        return sum(self._now(signal) for signal in _RUNNING_OUT)
 
     def _restrained(self, nominal: float, ledger: Ledger) -> float:
         """Calls per round that keep what a leak piles up within bounds."""
         calls = ledger.calls[ledger.length - 1] - ledger.calls[0] if ledger.length > 1 else 0
         if calls:
-            gained = sum(ledger.latest(signal) - ledger.columns[signal][0] for signal in ("fds", "threads", "children"))
+            gained = sum(ledger.latest(signal) - ledger.columns[signal][0] for signal in _RUNNING_OUT)
             self.handles_per_call = max(0.0, gained / calls)
             bytes_per_call = (ledger.latest("rss") - ledger.columns["rss"][0]) / calls
             if bytes_per_call > 0:
@@ -289,7 +297,9 @@ class _Hunt:
                 self.confirmations.clear()
             self.confirmations.read(self.numbers.made)
         rounds = self._rounds(self.confirmations, whole=True)
-        seen = {judgement.resource: judgement for judgement in exact.judge(rounds, self.budget, exact.CONFIRM)}
+        # What may be gained in all was judged before; here the question is whether it goes on.
+        strict = dataclasses.replace(self.budget, fds=0, threads=0, tasks=0, children=0)
+        seen = {judgement.resource: judgement for judgement in exact.judge(rounds, strict, exact.CONFIRM)}
         return tuple(
             self._confirmed(seen[judgement.resource], idle)
             if judgement.resource in suspects or _is_open(judgement)
@@ -352,7 +362,7 @@ class _Hunt:
             resources=resources,
             rates=rates,
             seconds_per_call=self.seconds_per_call,
-            native_only=resources == {Resource.MEMORY} and native == ("native",),
+            native_only=resources == {Resource.MEMORY} and native == ("native",) and "blocks" in self.probes.read,
         )
         return (
             yield from inquire(
@@ -363,6 +373,7 @@ class _Hunt:
                 loops=self.loops,
                 roots=self.surroundings.roots(),
                 empty_stores=self.surroundings.empty_stores,
+                clock=self.clock,
             )
         )
 
@@ -457,7 +468,9 @@ class _Hunt:
             rows = [*range(0, ledger.length - 1, step), ledger.length - 1]
         first = {signal: column[0] for signal, column in ledger.columns.items()}
 
-        def change(signal: str, row: int) -> int:
+        def change(signal: str, row: int) -> int | None:
+            if signal not in self.probes.read:
+                return None
             return ledger.columns[signal][row] - first[signal]
 
         return tuple(
@@ -465,8 +478,8 @@ class _Hunt:
                 calls=ledger.calls[row] - ledger.calls[0],
                 blocks=change("blocks", row),
                 objects=change("objects", row),
-                native_bytes=change("native", row) if "native" in self.probes.read else None,
-                rss_bytes=change("rss", row) if "rss" in self.probes.read else None,
+                native_bytes=change("native", row),
+                rss_bytes=change("rss", row),
             )
             for row in rows
         )

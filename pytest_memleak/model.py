@@ -160,8 +160,8 @@ class Round:
     """One line of the table of rounds: cumulated calls, and each level's change since the baseline."""
 
     calls: int
-    blocks: int
-    objects: int
+    blocks: int | None
+    objects: int | None
     native_bytes: int | None
     rss_bytes: int | None
     """None where they cannot be read."""

@@ -27,10 +27,19 @@ def format_rate(amount: float) -> str:
 
 def format_bound(amount: float) -> str:
     """An upper bound as text with two significant digits, rounded up: never less than was proven."""
+    return format_rate(_rounded_up(amount))
+
+
+def format_bytes_bound(size: float) -> str:
+    """An upper bound in bytes as text, rounded up to two significant digits."""
+    return format_bytes(_rounded_up(size))
+
+
+def _rounded_up(amount: float) -> float:
     if amount <= 0:
-        return "0"
-    digit = 10 ** (math.floor(math.log10(amount)) - 1)
-    return format_rate(math.ceil(round(amount / digit, 6)) * digit)
+        return 0.0
+    digit: float = 10.0 ** (math.floor(math.log10(amount)) - 1)
+    return math.ceil(round(amount / digit, 6)) * digit
 
 
 def format_count(count: int) -> str:

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import gc
 import itertools
 import sys
+import types
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final
+
+from pytest_memleak.diagnosis.source import module_name
+
+LRU_CACHE: Final = type(functools.lru_cache(lambda: None))
+"""The C type of a `functools.lru_cache`; its table is not always an object of the collector's."""
 
 # A container that has leaked for the whole hunt has at least this many entries; shorter ones, the bulk of a
 # heap, need not be looked at.
 _MIN_LENGTH: Final = 8
 
-_KINDS: Final[tuple[tuple[type, Callable[[Any], int]], ...]] = (
+Measure = Callable[[Any], int]
+_KINDS: Final[tuple[tuple[type, Measure], ...]] = (
     (dict, dict.__len__),
     (list, list.__len__),
     (set, set.__len__),
     (collections.deque, collections.deque.__len__),
     (bytearray, bytearray.__len__),
+    (LRU_CACHE, lambda wrapper: int(wrapper.cache_info().currsize)),
 )
+
+# Namespaces are small; a large dict's values are entries, not containers with a name of their own.
+_NAMESPACE_LENGTH: Final = 500
 
 # How many entries are looked at in search of new ones: the ends of an ordered container, more of a set,
 # whose order says nothing.
@@ -38,62 +50,98 @@ class Census:
 
 def length_of(obj: object) -> int | None:
     """A container's length by its built-in type's own `__len__`; None for what is no container."""
-    measure = _measure_for(type(obj))
+    measure = _measure_of(type(obj))
     return None if measure is None else measure(obj)
 
 
-_measures: weakref.WeakKeyDictionary[type, Callable[[Any], int] | None] = weakref.WeakKeyDictionary()
-
-
-def _measure_for(kind: type) -> Callable[[Any], int] | None:
-    try:
-        return _measures[kind]
-    except KeyError:
-        found = next((measure for base, measure in _KINDS if issubclass(kind, base)), None)
-        _measures[kind] = found
-        return found
-
-
 def census() -> Census:
-    """Measure every container that the collector tracks. The heap must be thawed."""
+    """Measure every container of the program. The heap must be thawed."""
     lengths: dict[int, int] = {}
-    for obj in gc.get_objects():
-        measure = _measure_for(type(obj))
-        if measure is not None:
-            length = measure(obj)
-            if length >= _MIN_LENGTH:
-                lengths[id(obj)] = length
+    for container, length in _measured(_MIN_LENGTH):
+        lengths[id(container)] = length
     return Census(lengths)
 
 
 def growing(before: Census, least: int) -> list[tuple[Any, int]]:
     """The containers that gained at least `least` entries since `before`, largest gain first. Thawed heap.
 
-    Containers of weak references hold nothing and are left out, and so are those of this package.
+    Containers of weak references hold nothing and are left out, and the table inside an lru_cache is left
+    to its wrapper.
     """
     found = []
-    for obj in gc.get_objects():
-        measure = _measure_for(type(obj))
-        if measure is None or obj is before.lengths:
-            continue
-        early = before.lengths.get(id(obj))
-        if early is not None and measure(obj) - early >= least and not holds_weakly(obj):
-            found.append((obj, measure(obj) - early))
+    for container, length in _measured(_MIN_LENGTH + least):
+        early = before.lengths.get(id(container))
+        if early is not None and length - early >= least and container is not before.lengths:
+            found.append((container, length - early))
+    found = [pair for pair in found if not holds_weakly(pair[0]) and not _is_table_of_lru_cache(pair[0])]
     return sorted(found, key=lambda pair: -pair[1])
+
+
+def _measured(least: int) -> Iterator[tuple[Any, int]]:
+    """Each container of at least `least` entries with its length.
+
+    Up to Python 3.13 the collector does not track a dict of atoms, the commonest cache there is: such
+    dicts (and bytearrays) are found in the namespaces that hold them.
+    """
+    measures: dict[type, Measure | None] = {}
+    for obj in gc.get_objects():
+        kind = type(obj)
+        try:
+            measure = measures[kind]
+        except KeyError:
+            measure = measures[kind] = _measure_of(kind)
+        if measure is None:
+            if kind is types.ModuleType:
+                yield from _in_instances(obj, least)
+            continue
+        length = measure(obj)
+        if length >= least:
+            yield obj, length
+        if kind is dict and length <= _NAMESPACE_LENGTH:
+            yield from _untracked(obj, least)
+
+
+def _in_instances(module: types.ModuleType, least: int) -> Iterator[tuple[Any, int]]:
+    """What the module's long-lived instances hold in attributes that live without a dict of their own."""
+    for value in list(vars(module).values()):
+        if type(value).__flags__ & _IS_HEAP_TYPE and not issubclass(type(value), (type, types.ModuleType)):
+            for attribute in gc.get_referents(value):
+                if type(attribute) in (dict, bytearray) and not gc.is_tracked(attribute) and len(attribute) >= least:
+                    yield attribute, len(attribute)
+
+
+_IS_HEAP_TYPE: Final = 1 << 9
+
+
+def _untracked(namespace: dict[Any, Any], least: int) -> Iterator[tuple[Any, int]]:
+    for value in list(dict.values(namespace)):
+        kind = type(value)
+        if (kind is dict or kind is bytearray) and not gc.is_tracked(value) and len(value) >= least:
+            yield value, len(value)
+
+
+def _measure_of(kind: type) -> Measure | None:
+    return next((measure for base, measure in _KINDS if issubclass(kind, base)), None)
+
+
+def _is_table_of_lru_cache(container: Any) -> bool:
+    return type(container) is dict and any(type(owner) is LRU_CACHE for owner in gc.get_referrers(container))
 
 
 def holds_weakly(container: Any) -> bool:
     """Whether the newest entries are weak references (the tables inside WeakSet and its like)."""
     sample = list(itertools.islice(entries(container), 6))
-    return bool(sample) and any(isinstance(part, weakref.ref) for pair in sample for part in pair)
+    return any(issubclass(type(part), weakref.ref) for pair in sample for part in pair)
 
 
 def entries(container: Any) -> Iterator[tuple[Any, ...]]:
     """The newest entries as tuples: (value, key) of a dict, (item,) of the others; never hashes or compares."""
     kind = type(container)
-    if issubclass(kind, dict):
-        newest = itertools.islice(reversed(dict.items(container)), _ENDS)
-        for key, value in newest:
+    if kind is LRU_CACHE:
+        tables = [part for part in gc.get_referents(container) if type(part) is dict]
+        yield from (entry for table in tables for entry in entries(table))
+    elif issubclass(kind, dict):
+        for key, value in list(itertools.islice(reversed(dict.items(container)), _ENDS)):
             yield value, key
     elif issubclass(kind, (list, collections.deque)):
         base: Any = list if issubclass(kind, list) else collections.deque
@@ -108,10 +156,12 @@ def entries(container: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def own_size(obj: object) -> int:
-    """The size of one object in bytes without what it refers to, by pympler."""
+    """The size of one object in bytes without what it refers to, by pympler for built-in types.
+
+    pympler asks other types for their `len()`, which is the user's code.
+    """
+    if module_name(type(obj)) not in ("builtins", "collections"):
+        return sys.getsizeof(obj, 0)
     from pympler import asizeof
 
-    try:
-        return int(asizeof.flatsize(obj))
-    except (TypeError, ValueError, AttributeError):
-        return sys.getsizeof(obj, 0)
+    return int(asizeof.flatsize(obj))

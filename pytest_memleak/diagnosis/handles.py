@@ -15,9 +15,9 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_memleak.diagnosis import allocations, source
+from pytest_memleak.diagnosis import source
 from pytest_memleak.diagnosis.allocations import Places
-from pytest_memleak.diagnosis.reach import places_of, reach
+from pytest_memleak.diagnosis.reach import Fresh
 from pytest_memleak.model import Leak, Resource, Site
 from pytest_memleak.patterns import catalogue
 from pytest_memleak.probes.catalogue import list_tasks
@@ -54,18 +54,18 @@ def open_fds() -> dict[int, str]:
     return found
 
 
-def fd_leaks(before: dict[int, str], calls: int) -> list[Opened]:
+def fd_leaks(before: dict[int, str], calls: int, fresh: Fresh) -> list[Opened]:
     """The descriptors opened since `before`, grouped by where their Python object was made."""
     gained = {number: target for number, target in open_fds().items() if before.get(number) != target}
-    openers = _fd_openers(gained)
-    connections = _connection_sites()
+    openers = _fd_openers(gained, fresh)
+    connections = _connection_sites(fresh)
     groups: dict[str, list[int]] = collections.defaultdict(list)
     sites: dict[str, Site | None] = {}
     for number, target in gained.items():
         site = openers.get(number)
         if site is None or not site.frame.source:
             site = connections or site
-        key = f"{site.frame}" if site else target
+        key = f"{site.frame}" if site else target.partition("[")[0]
         groups[key].append(number)
         sites[key] = site
     leaks = []
@@ -80,6 +80,7 @@ def fd_leaks(before: dict[int, str], calls: int) -> list[Opened]:
         site = sites[key]
         leaks.append(
             _opened(
+                fresh,
                 site,
                 what=f"file descriptor ({', '.join(shown)})",
                 count_per_call=len(numbers) / calls,
@@ -94,7 +95,7 @@ def fd_leaks(before: dict[int, str], calls: int) -> list[Opened]:
     return leaks
 
 
-def _fd_openers(gained: Collection[int]) -> dict[int, Site]:
+def _fd_openers(gained: Collection[int], fresh: Fresh) -> dict[int, Site]:
     """Where the Python object behind each descriptor was allocated, by descriptor."""
     found = {}
     for obj in gc.get_objects():
@@ -109,20 +110,20 @@ def _fd_openers(gained: Collection[int]) -> dict[int, Site]:
         except (ValueError, OSError):
             continue
         if number in gained:
-            site = allocations.site_of(obj)
+            site = fresh.site_of(obj)
             if site is not None:
                 found[number] = site
     return found
 
 
-def _connection_sites() -> Site | None:
+def _connection_sites(fresh: Fresh) -> Site | None:
     """The user's line that made most of the new database connections, None when there are none."""
     found: collections.Counter[str] = collections.Counter()
     sites = {}
     for obj in gc.get_objects():
         kind = type(obj)
         if is_connection(kind):
-            site = allocations.site_of(obj)
+            site = fresh.site_of(obj)
             if site is not None:
                 found[str(site.frame)] += 1
                 sites[str(site.frame)] = site
@@ -149,7 +150,7 @@ def is_connection(kind: type) -> bool:
     return module in drivers and (name.endswith(("Connection", "Session", "Engine")) or name == "connection")
 
 
-def thread_leaks(before: Collection[int], calls: int) -> tuple[list[Opened], list[str]]:
+def thread_leaks(before: Collection[int], calls: int, fresh: Fresh) -> tuple[list[Opened], list[str]]:
     """The threads started since `before` (identifiers), grouped; and the notes on pools that merely fill."""
     groups: dict[tuple[str, str], list[threading.Thread]] = collections.defaultdict(list)
     notes = []
@@ -158,14 +159,14 @@ def thread_leaks(before: Collection[int], calls: int) -> tuple[list[Opened], lis
         if thread.ident in before:
             continue
         pool = _pool_of(thread)
-        if pool is not None and allocations.site_of(pool) is None:
+        if pool is not None and fresh.site_of(pool) is None:
             # The pool is older than the trace: it starts threads up to its bound.
             filling.add(f"a ThreadPoolExecutor started threads (up to {pool._max_workers})")
             continue
         if type(thread).__module__.startswith("anyio.") and type(thread).__name__ == "WorkerThread":
             filling.add("anyio's thread pool started threads (up to its limiter's 40)")
             continue
-        site = allocations.site_of(pool) if pool is not None else allocations.site_of(thread)
+        site = fresh.site_of(pool) if pool is not None else fresh.site_of(thread)
         groups[(_target_of(thread), str(site.frame) if site else "")].append(thread)
     notes.extend(sorted(filling))
     leaks = []
@@ -173,10 +174,11 @@ def thread_leaks(before: Collection[int], calls: int) -> tuple[list[Opened], lis
         if 2 * len(threads) < max(4, calls // 50):
             continue
         pool = _pool_of(threads[0])
-        site = allocations.site_of(pool) if pool is not None else allocations.site_of(threads[0])
+        site = fresh.site_of(pool) if pool is not None else fresh.site_of(threads[0])
         name, fix = _thread_pattern(target, pool is not None)
         leaks.append(
             _opened(
+                fresh,
                 site,
                 threads[:_SAMPLES] if pool is None else [pool],
                 what=f"thread running {target}",
@@ -232,7 +234,9 @@ def _callable_name(target: Any) -> str:
     return f"{module}.{getattr(target, '__qualname__', type(target).__qualname__)}"
 
 
-def task_leaks(loops: Iterable[asyncio.AbstractEventLoop], before: Collection[int], calls: int) -> list[Opened]:
+def task_leaks(
+    loops: Iterable[asyncio.AbstractEventLoop], before: Collection[int], calls: int, fresh: Fresh
+) -> list[Opened]:
     """The tasks created since `before` (identities) that have not ended, grouped by coroutine and creator."""
     groups: dict[tuple[str, str], int] = collections.Counter()
     sites: dict[tuple[str, str], Site | None] = {}
@@ -243,7 +247,7 @@ def task_leaks(loops: Iterable[asyncio.AbstractEventLoop], before: Collection[in
             if id(task) in before:
                 continue
             coroutine: Any = task.get_coro()
-            site = allocations.site_of(task)
+            site = fresh.site_of(task)
             key = (getattr(coroutine, "__qualname__", "a coroutine"), str(site.frame) if site else "")
             groups[key] += 1
             sites[key] = site
@@ -257,6 +261,7 @@ def task_leaks(loops: Iterable[asyncio.AbstractEventLoop], before: Collection[in
         site = sites[key]
         leaks.append(
             _opened(
+                fresh,
                 site,
                 samples[key],
                 what=f"asyncio task running {key[0]}()",
@@ -270,9 +275,9 @@ def task_leaks(loops: Iterable[asyncio.AbstractEventLoop], before: Collection[in
     return leaks
 
 
-def _opened(site: Site | None, samples: Sequence[object] = (), **leak: Any) -> Opened:
+def _opened(fresh: Fresh, site: Site | None, samples: Sequence[object] = (), **leak: Any) -> Opened:
     """A leak at a site, with the places that allocated what the samples keep; the site's own among them."""
-    places = reach(samples)[1] | {found for sample in samples if (found := places_of(sample))}
+    places = fresh.reach(samples)[1]
     if site is not None:
         places.add((site.place, site.inner_place))
     return Opened(leak=Leak(sites=(site,) if site else (), **leak), explained=frozenset(places))

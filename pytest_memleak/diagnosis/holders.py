@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import gc
 import itertools
 import types
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from pytest_memleak.diagnosis import containers, known, retention
 from pytest_memleak.diagnosis.allocations import Places, as_site
-from pytest_memleak.diagnosis.reach import is_traced, places_of, reach
+from pytest_memleak.diagnosis.reach import Fresh
 from pytest_memleak.diagnosis.source import is_ours, module_name
 from pytest_memleak.model import Holder, Site
 
@@ -76,16 +77,25 @@ def new_objects() -> list[Any]:
     return [obj for obj in gc.get_objects() if not _is_own(obj)]
 
 
-def find(census: containers.Census, new: list[Any], calls: int, least: int, roots: Mapping[int, str]) -> Held:
+def find(
+    census: containers.Census, new: list[Any], fresh: Fresh, calls: int, least: int, roots: Mapping[int, str]
+) -> Held:
     """Find who holds the growth of `calls` calls. `new` are the objects made meanwhile; the heap is thawed.
 
     `least` is how many entries or objects are more than chance.
     """
     growing = [pair for pair in containers.growing(census, least) if pair[0] is not new]
-    ours = (growing, new, *retention.own_generators())
+    counts = collections.Counter(map(type, new))
+    crowds = frozenset(kind for kind, count in counts.items() if count >= least)
+    search = _Search(
+        roots=roots,
+        ours=(growing, new, counts, *retention.own_generators()),
+        passing=retention.passing_objects(crowds),
+        fresh=fresh,
+    )
     kept, known_kept, notes = [], [], []
     for container, gain in growing[:_CONTAINERS]:
-        one = _kept(container, gain / calls, roots, ours)
+        one = _kept(container, gain / calls, search)
         reason = known.recorder_of(container) or one.holder.bound
         if reason:
             known_kept.append(one)
@@ -93,23 +103,37 @@ def find(census: containers.Census, new: list[Any], calls: int, least: int, root
         else:
             kept.append(one)
     explained = frozenset[Places]().union(*(one.explained for one in (*kept, *known_kept)))
-    loose = _loose(new, calls, least, explained, roots, ours)
+    loose = _loose(new, calls, least, explained, search)
     growing.clear()
     return Held(kept=tuple(kept), known=tuple(known_kept), loose=tuple(loose), notes=tuple(notes))
 
 
-def _kept(container: Any, per_call: float, roots: Mapping[int, str], ours: Sequence[object]) -> Kept:
-    wrapper = known.lru_cache_around(container)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Search:
+    """What every search for a path needs: named roots, our own objects, what is no owner, what is new."""
+
+    roots: Mapping[int, str]
+    ours: tuple[object, ...]
+    passing: list[int]
+    fresh: Fresh
+
+    def path_to(self, obj: object, *ignore: object) -> retention.Path:
+        return retention.path_to(obj, self.roots, (*self.ours, self.passing, *ignore), self.passing)
+
+
+def _kept(container: Any, per_call: float, search: _Search) -> Kept:
+    fresh = search.fresh
     length = containers.length_of(container) or 0
-    path = retention.path_to(container if wrapper is None else wrapper, roots, ours)
-    fresh = (entry for entry in containers.entries(container) if any(map(is_traced, entry)))
-    samples = list(itertools.islice(fresh, _SAMPLES))
-    reached = [reach(entry) for entry in samples]
+    path = search.path_to(container)
+    newest = (entry for entry in containers.entries(container) if any(map(fresh.is_new, entry)))
+    samples = list(itertools.islice(newest, _SAMPLES))
+    reached = [fresh.reach(entry) for entry in samples]
     mean = sum(size for size, _ in reached) / len(samples) if samples else 0.0
     callbacks = sum(_is_callback(entry[0]) for entry in samples)
+    is_lru_cache = type(container) is containers.LRU_CACHE
     holder = Holder(
-        name=path.name if wrapper is None else _wrapper_name(wrapper),
-        kind=type(container).__name__ if wrapper is None else "lru_cache",
+        name=_wrapper_name(container) if is_lru_cache else path.name,
+        kind="lru_cache" if is_lru_cache else type(container).__name__,
         entries_per_call=per_call,
         length=length,
         retained_bytes=round(containers.own_size(container) + length * mean),
@@ -117,12 +141,11 @@ def _kept(container: Any, per_call: float, roots: Mapping[int, str], ours: Seque
         suspect=len(path.labels) - 1,
         bound=known.bound_of(container, length),
     )
+    names = collections.Counter(type_name(entry[0]) for entry in samples)
     return Kept(
         holder=holder,
-        site=_commonest_site(samples),
-        types=", ".join(
-            name for name, _ in collections.Counter(type_name(entry[0]) for entry in samples).most_common(2)
-        ),
+        site=_commonest_site(samples, fresh),
+        types=", ".join(name for name, _ in names.most_common(2)),
         bytes_per_entry=mean,
         table_bytes_per_entry=containers.own_size(container) / max(1, length),
         explained=frozenset[Places]().union(*(places for _, places in reached)),
@@ -131,11 +154,11 @@ def _kept(container: Any, per_call: float, roots: Mapping[int, str], ours: Seque
     )
 
 
-def _commonest_site(samples: Sequence[tuple[Any, ...]]) -> Site | None:
+def _commonest_site(samples: Sequence[tuple[Any, ...]], fresh: Fresh) -> Site | None:
     """Where most of the sampled entries were allocated: the value if it is new, else the key."""
     found: collections.Counter[Places] = collections.Counter()
     for entry in samples:
-        places = places_of(next(part for part in entry if is_traced(part)))
+        places = fresh.places_of(next(part for part in entry if fresh.is_new(part)))
         if places is not None:
             found[places] += 1
     return as_site(found.most_common(1)[0][0]) if found else None
@@ -146,35 +169,31 @@ def _wrapper_name(wrapper: Any) -> str:
     return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', 'a function')}"
 
 
-def _loose(
-    new: list[Any],
-    calls: int,
-    least: int,
-    explained: frozenset[Places],
-    roots: Mapping[int, str],
-    ours: Sequence[object],
-) -> list[Loose]:
+def _loose(new: list[Any], calls: int, least: int, explained: frozenset[Places], search: _Search) -> list[Loose]:
     groups: dict[tuple[str, Places], list[Any]] = collections.defaultdict(list)
     for obj in new:
-        places = None if isinstance(obj, weakref.ref) else places_of(obj)
+        places = None if issubclass(type(obj), weakref.ref) else search.fresh.places_of(obj)
         if places is not None and places not in explained:
             groups[type_name(obj), places].append(obj)
     found: list[Loose] = []
-    for (name, places), members in sorted(groups.items(), key=lambda item: (item[0][0] in _INNER_TYPES, -len(item[1]))):
-        if len(members) < least or len(found) == _LOOSE or any(places in loose.explained for loose in found):
+    ordered = sorted(groups.items(), key=lambda item: (item[0][0] in _INNER_TYPES, -len(item[1])))
+    for (name, places), members in ordered:
+        if len(members) < least or len(found) == _LOOSE:
             continue
         # One from the middle: the last may still be held by a frame, the first by a warm-up.
         sample = members[len(members) // 2]
-        ignore = (*ours, members, groups)
-        path = retention.path_to(sample, roots, ignore)
+        reached = frozenset(search.fresh.reach((sample,))[1]) | {places}
+        if any(reached & loose.explained for loose in found):
+            continue
+        path = search.path_to(sample, members, groups, ordered)
         found.append(
             Loose(
                 type_name=name,
                 count_per_call=len(members) / calls,
                 site=as_site(places),
                 path=path,
-                held_by_callback=not path.rooted and _is_held_by_callback(sample, ignore),
-                explained=frozenset(reach((sample,))[1]),
+                held_by_callback=not path.rooted and _is_held_by_callback(sample, (*search.ours, members, ordered)),
+                explained=reached,
             )
         )
         del sample
@@ -186,7 +205,8 @@ def _loose(
 def _is_held_by_callback(obj: Any, ignore: Sequence[object]) -> bool:
     ignored = {id(thing) for thing in ignore}
     owners = [owner for owner in gc.get_referrers(obj) if id(owner) not in ignored]
-    return any(isinstance(owner, (types.MethodType, types.FunctionType, types.CellType)) for owner in owners)
+    kinds = (types.MethodType, types.FunctionType, types.CellType)
+    return any(issubclass(type(owner), kinds) for owner in owners)
 
 
 def type_name(obj: object) -> str:
@@ -199,7 +219,7 @@ def type_name(obj: object) -> str:
 
 
 def _is_callback(obj: object) -> bool:
-    return isinstance(obj, (types.FunctionType, types.MethodType)) or type(obj).__name__ == "partial"
+    return issubclass(type(obj), (types.FunctionType, types.MethodType, functools.partial))
 
 
 def _is_own(obj: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
 import dataclasses
 import gc
 import math
@@ -12,7 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from pytest_memleak.diagnosis import allocations, causes, containers, handles, holders, native
-from pytest_memleak.model import Growth, Leak, Resource
+from pytest_memleak.diagnosis.reach import Fresh
+from pytest_memleak.model import Growth, Leak, Resource, Site
 from pytest_memleak.probes.catalogue import Probes
 from pytest_memleak.probes.heap import Heap
 from pytest_memleak.probes.rest import at_rest
@@ -26,9 +26,9 @@ _WANTED_UNITS: Final = 40
 # Where nothing runs out, more calls make the bytes exact; descriptors and threads do run out.
 _WANTED_CALLS: Final = 240
 _MIN_CALLS: Final = 30
-_MAX_S: Final = 2.5
-# Tracing 12 frames makes a call through the test client 8 times as slow, a bare ASGI call 20 times.
-_SLOWDOWN: Final = 10
+_MAX_S: Final = 4.0
+_FIRST_CALLS: Final = 3
+"""Made under tracing before anything is read: they tell how slow a traced call is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +54,11 @@ class Findings:
 
 
 def calls_wanted(suspicion: Suspicion) -> int:
-    """How many calls the diagnosis makes: enough for the slowest growth, as far as its time allows."""
-    if suspicion.resources & {Resource.FDS, Resource.THREADS, Resource.CHILDREN}:
+    """How many calls the diagnosis would like to make: enough for the slowest growth to stand out."""
+    if suspicion.resources & {Resource.FDS, Resource.THREADS, Resource.TASKS, Resource.CHILDREN}:
         return _MIN_CALLS
     rates = [suspicion.rates[signal] for signal in ("objects", "blocks") if suspicion.rates.get(signal, 0) > 0]
-    wanted = max(_WANTED_CALLS, math.ceil(_WANTED_UNITS / max(rates))) if rates else _WANTED_CALLS
-    affordable = _MAX_S / max(1e-7, suspicion.seconds_per_call * _SLOWDOWN)
-    return int(max(_MIN_CALLS, min(wanted, affordable)))
+    return max(_WANTED_CALLS, math.ceil(_WANTED_UNITS / max(rates))) if rates else _WANTED_CALLS
 
 
 def inquire(
@@ -72,20 +70,22 @@ def inquire(
     loops: Sequence[asyncio.AbstractEventLoop],
     roots: Mapping[int, str],
     empty_stores: Callable[[], None],
+    clock: Callable[[], float],
 ) -> Steps[Findings]:
     """Repeat the workload under observation. Leaves the heap thawed and tracing as it was found."""
-    calls = calls_wanted(suspicion)
+    if suspicion.native_only:
+        return (yield from _inquire_native(suspicion, numbers, probes))
     # Everything on a loop refers to everything: a path that reaches the loop has said enough.
     roots = {**roots, **{id(loop): "the event loop" for loop in loops}}
-    share = max(1, math.ceil(calls / _ROUNDS))
     heap.thaw()
     census = containers.census()
     made_before = numbers.made
     threads, tasks, fds = handles.thread_ids(), handles.task_ids(loops), handles.open_fds()
     heap.freeze()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(allocations.tracing())
-        yield numbers.take(min(3, share))
+    with allocations.tracing():
+        before = clock()
+        yield numbers.take(_FIRST_CALLS)
+        share = _share(suspicion, (clock() - before) / _FIRST_CALLS)
         empty_stores()
         yield from at_rest(probes)
         levels = _Levels(probes)
@@ -98,21 +98,18 @@ def inquire(
             levels.read(numbers.made)
             if number in (_ROUNDS // 2 - 1, _ROUNDS - 1):
                 surveys.append(levels.survey())
-        made = numbers.made - made_before
+        observed, made = share * _ROUNDS, numbers.made - made_before
         new = holders.new_objects()
         heap.thaw()
-        held = holders.find(census, new, made, _least(suspicion, made), roots)
+        fresh = Fresh(new)
+        held = holders.find(census, new, fresh, made, _least(suspicion, made), roots)
         del new[:]
-        opened, notes = _handle_leaks(suspicion, fds, threads, tasks, loops, made)
+        opened, notes = _handle_leaks(suspicion, fds, threads, tasks, loops, made, fresh)
         three = (surveys[0], surveys[1], surveys[2])
-        memory = _memory(three, share * _ROUNDS, suspicion, held, opened) if surveys[2] else None
-        sites = allocations.growing_sites(three, share * _ROUNDS)
-    if suspicion.native_only:
-        leaks = [(yield from _native(suspicion, numbers, probes, calls))]
-    else:
-        leaks = causes.causes(opened, held, sites, memory.per_call if memory else 0.0)
+        memory = _memory(three, observed, suspicion, held, opened) if surveys[2] else None
+        sites = allocations.growing_sites(three, observed)
     return Findings(
-        leaks=tuple(leaks),
+        leaks=tuple(causes.causes(opened, held, sites, memory.per_call if memory else 0.0)),
         notes=(*notes, *held.notes),
         memory=memory,
         known=_known(held, notes),
@@ -120,12 +117,27 @@ def inquire(
     )
 
 
-def _native(suspicion: Suspicion, numbers: CallNumbers, probes: Probes, calls: int) -> Steps[Leak]:
+def _share(suspicion: Suspicion, traced_seconds_per_call: float) -> int:
+    """Calls in each round: what the slowest growth needs, as far as the time allows under tracing."""
+    affordable = _MAX_S / max(1e-7, traced_seconds_per_call)
+    return max(1, math.ceil(min(calls_wanted(suspicion), affordable) / _ROUNDS))
+
+
+def _inquire_native(suspicion: Suspicion, numbers: CallNumbers, probes: Probes) -> Steps[Findings]:
+    """Only the C heap grows: tracemalloc would see nothing, and its own records would disturb the reading."""
     rate = suspicion.rates["native"]
-    if not native.is_memray_usable():
-        return causes.native_leak(rate, native.installed_hint())
-    sites, details = yield from native.native_sites(numbers, probes, calls, least=max(2, calls // 3))
-    return causes.native_leak(rate, details, sites)
+    sites: list[Site] = []
+    details: Sequence[str] = native.installed_hint()
+    if native.is_memray_usable():
+        calls = max(_MIN_CALLS, min(_WANTED_CALLS, round(_MAX_S / max(1e-7, suspicion.seconds_per_call * 10))))
+        sites, details = yield from native.native_sites(numbers, probes, calls, least=max(2, calls // 3))
+    return Findings(
+        leaks=(causes.native_leak(rate, details, sites),),
+        notes=(),
+        memory=Growth(per_call=rate, low=rate, high=rate),
+        known=frozenset(),
+        shown_again=suspicion.resources,
+    )
 
 
 def _known(held: holders.Held, thread_notes: Sequence[str]) -> frozenset[Resource]:
@@ -150,15 +162,16 @@ def _handle_leaks(
     tasks: Collection[int],
     loops: Sequence[asyncio.AbstractEventLoop],
     made: int,
+    fresh: Fresh,
 ) -> tuple[list[handles.Opened], list[str]]:
     leaks: list[handles.Opened] = []
-    thread_leaks, notes = handles.thread_leaks(threads, made)
+    thread_leaks, notes = handles.thread_leaks(threads, made, fresh)
     if Resource.FDS in suspicion.resources:
-        leaks += handles.fd_leaks(fds, made)
+        leaks += handles.fd_leaks(fds, made, fresh)
     if Resource.THREADS in suspicion.resources:
         leaks += thread_leaks
     if Resource.TASKS in suspicion.resources:
-        leaks += handles.task_leaks(loops, tasks, made)
+        leaks += handles.task_leaks(loops, tasks, made, fresh)
     return leaks, notes
 
 

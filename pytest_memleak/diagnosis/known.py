@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import functools
+import collections
+import gc
 import re
+import types
 from collections.abc import Sequence
 from typing import Any, Final
 
 from pytest_memleak.diagnosis import retention
+from pytest_memleak.diagnosis.containers import LRU_CACHE
+from pytest_memleak.diagnosis.source import module_name
 from pytest_memleak.model import Leak
-
-_LRU_CACHE: Final = type(functools.lru_cache(lambda: None))
 
 # What hand-written bounded containers call their bound; the owner is the object that holds the container.
 _BOUND_ATTRIBUTES: Final = (
@@ -33,18 +35,13 @@ _RECORDERS: Final = {
 }
 
 
-def lru_cache_around(container: object) -> Any | None:
-    """The `functools.lru_cache` wrapper whose table a dict is, None for another dict."""
-    return retention.referrer_of_type(container, (_LRU_CACHE,)) if type(container) is dict else None
-
-
 def bound_of(container: Any, length: int) -> str:
     """What bounds a container, in words; empty when nothing that can be seen does."""
-    wrapper = lru_cache_around(container)
-    if wrapper is not None:
-        maxsize = wrapper.cache_parameters()["maxsize"]
+    if type(container) is LRU_CACHE:
+        maxsize = container.cache_info().maxsize
         return "" if maxsize is None else f"lru_cache(maxsize={maxsize})"
-    maxlen = getattr(container, "maxlen", None) if type(container).__name__ == "deque" else None
+    is_deque = issubclass(type(container), collections.deque)
+    maxlen = collections.deque.maxlen.__get__(container) if is_deque else None
     if maxlen is not None:
         return f"deque(maxlen={maxlen})"
     for owner in (container, *_owners(container)):
@@ -58,7 +55,7 @@ def recorder_of(container: Any) -> str:
     """Which recorder of the test tools a container belongs to, in words; empty for none."""
     for owner in (container, *_owners(container)):
         kind = type(owner)
-        reason = _RECORDERS.get((kind.__module__, kind.__qualname__))
+        reason = _RECORDERS.get((module_name(kind), kind.__qualname__))
         if reason:
             return reason
     return ""
@@ -90,13 +87,12 @@ def _is_place(place: str, entry: str) -> bool:
 
 def _owners(container: Any) -> list[Any]:
     """The objects one or two references above a container: its instance, possibly through a `__dict__`."""
-    import gc
-
     found = []
     for owner in gc.get_referrers(container):
-        if isinstance(owner, dict):
-            found += [upper for upper in gc.get_referrers(owner) if getattr(upper, "__dict__", None) is owner]
-        elif not isinstance(owner, (list, tuple, set)) and type(owner).__name__ not in ("frame", "generator"):
+        kind = type(owner)
+        if issubclass(kind, dict):
+            found += [upper for upper in gc.get_referrers(owner) if retention.instance_dict(upper) is owner]
+        elif not issubclass(kind, (list, tuple, set, types.FrameType, types.GeneratorType)):
             found.append(owner)
     return found
 

@@ -18,6 +18,7 @@ from pytest_memleak.probes.catalogue import Probes
 from pytest_memleak.probes.rest import at_rest
 from pytest_memleak.workloads.steps import CallNumbers, Steps
 
+_INTERPRETER_FILES: Final = ("libc.", "libc-", "ld-", "libpython", "python3")
 _STACK: Final = 30
 _SITES: Final = 3
 
@@ -74,7 +75,12 @@ def _native_words(stack: Sequence[tuple[str, str, int]]) -> str:
     words = []
     for function, file, line in stack:
         name = Path(file).name
-        if not function or name.startswith(("libc.", "libc-", "ld-", "libpython", "python3")) or "memray" in file:
+        if (
+            not function
+            or function == "<unknown>"
+            or name.startswith(("libc.", "libc-", "ld-", "libpython", "python3"))
+            or "memray" in file
+        ):
             continue
         words.append(f"{function} ({name}:{line})" if line else f"{function} ({name})")
         if len(words) == _SITES:

@@ -16,7 +16,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import objgraph
 
@@ -25,7 +25,6 @@ from pytest_memleak.diagnosis import source
 _MAX_DEPTH: Final = 12
 _MAX_PATH_S: Final = 1.0
 
-_CROWD: Final = 200
 _OWNERS: Final = (dict, list, tuple, set, type, types.FunctionType, types.CellType, types.ModuleType)
 _PASSING: Final = (
     types.FrameType,
@@ -68,16 +67,18 @@ def path_to(
     obj: object,
     roots: Mapping[int, str],
     ignore: Sequence[object] = (),
+    passing: Sequence[int] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Path:
     """The shortest path from a root to `obj`. The heap must be thawed.
 
     `roots` names objects by identity that end the search beside modules (the test's fixture values);
-    `ignore` are the caller's own containers. When no root is found in time, the path is `obj` alone.
+    `ignore` are the caller's own containers; `passing` are the identities of objects (`passing_objects`)
+    that are no owners unless nobody else is found. Without a root in time, the path is `obj` alone.
     """
     ignored = [id(thing) for thing in ignore] + _own_frames()
     # What waits on a loop refers to it by the thousand and is no owner; only if nobody else is found, it is.
-    for passing in (_passing(), []):
+    for left_out in (list(passing), []) if passing else ([],):
         deadline = clock() + _MAX_PATH_S
 
         def is_root(candidate: object, deadline: float = deadline) -> bool:
@@ -86,17 +87,12 @@ def path_to(
             return id(candidate) in roots or _is_program_class(candidate) or _module_of(candidate) is not None
 
         try:
-            chain = objgraph.find_backref_chain(obj, is_root, max_depth=_MAX_DEPTH, extra_ignore=ignored + passing)
+            chain = objgraph.find_backref_chain(obj, is_root, max_depth=_MAX_DEPTH, extra_ignore=ignored + left_out)
         except (_TimeUp, RuntimeError):
             continue
         if len(chain) > 1:
             return _described(chain, roots, rooted=True)
     return _described([obj], roots, rooted=id(obj) in roots)
-
-
-def referrer_of_type(obj: object, kinds: tuple[type, ...]) -> Any | None:
-    """An object of one of `kinds` that refers to `obj` directly, None when there is none."""
-    return next((owner for owner in gc.get_referrers(obj) if issubclass(type(owner), kinds)), None)
 
 
 def _module_of(candidate: Any) -> types.ModuleType | None:
@@ -107,7 +103,7 @@ def _module_of(candidate: Any) -> types.ModuleType | None:
     if type(candidate) is dict:
         # Only a namespace has this key; other dicts are asked for one text, never for the user's keys.
         name = _text(candidate.get("__name__")) if "__spec__" in candidate else ""
-    elif isinstance(candidate, types.ModuleType):
+    elif issubclass(type(candidate), types.ModuleType):
         name = _text(getattr(candidate, "__name__", None))
     else:
         return None
@@ -117,13 +113,13 @@ def _module_of(candidate: Any) -> types.ModuleType | None:
     return module if module is candidate or vars(module) is candidate else None
 
 
-def _passing() -> list[int]:
-    """The frames, coroutines, tasks, callbacks and whatever there is by the hundred, as identities."""
-    objects = gc.get_objects()
-    counts = collections.Counter(map(type, objects))
-    crowds = {kind for kind, count in counts.items() if count >= _CROWD and kind not in _OWNERS}
-    crowds |= {kind for kind in counts if issubclass(kind, _PASSING)}
-    return [id(objects), *(id(obj) for obj in objects if type(obj) in crowds)]
+def passing_objects(crowds: frozenset[type]) -> list[int]:
+    """Identities of the frames, coroutines, tasks and callbacks, and of what there is by the hundred.
+
+    `crowds` are the types that the observed calls made many of.
+    """
+    kinds = tuple(kind for kind in crowds if kind not in _OWNERS) + _PASSING
+    return [id(obj) for obj in gc.get_objects() if issubclass(type(obj), kinds)]
 
 
 def own_generators() -> list[object]:
@@ -135,8 +131,9 @@ def own_generators() -> list[object]:
 
 def _is_program_class(candidate: object) -> bool:
     """Whether a class is found in its module under its own name: the search need not go further."""
-    if not isinstance(candidate, type):
+    if not issubclass(type(candidate), type):
         return False
+    candidate = cast(type, candidate)
     module = sys.modules.get(source.module_name(candidate))
     name = source.module_name(candidate).partition(".")[0]
     return module is not None and name not in _FOREIGN_ROOTS and vars(module).get(candidate.__name__) is candidate
@@ -173,24 +170,24 @@ def _described(chain: Sequence[Any], roots: Mapping[int, str], *, rooted: bool) 
 
 
 def _is_users_root(root: object, roots: Mapping[int, str]) -> bool:
-    module = sys.modules.get(source.module_name(root)) if isinstance(root, type) else root
-    if isinstance(module, types.ModuleType):
-        return source.is_users(getattr(module, "__file__", None) or "<built-in>")
+    is_class = issubclass(type(root), type)
+    module = sys.modules.get(source.module_name(cast(type, root))) if is_class else root
+    if issubclass(type(module), types.ModuleType):
+        return source.is_users(vars(module).get("__file__") or "<built-in>")
     return roots.get(id(root), "").startswith(("fixture ", "app"))
 
 
 def _joined(name: str, step: str) -> str:
-    return name + step if step.startswith(("[", "(", ".")) else f"{name} {step}"
+    return name + step
 
 
 def _own_name(obj: object) -> str:
-    if isinstance(obj, types.ModuleType):
-        return obj.__name__
-    if isinstance(obj, type):
-        return f"{obj.__module__}.{obj.__qualname__}"
-    if isinstance(obj, types.FunctionType):
-        return f"{obj.__module__}.{obj.__qualname__}"
     kind = type(obj)
+    if issubclass(kind, types.ModuleType):
+        return str(vars(obj).get("__name__", "a module"))
+    if issubclass(kind, (type, types.FunctionType)):
+        named = cast(type, obj)
+        return f"{source.module_name(named)}.{named.__qualname__}"
     return f"a {kind.__qualname__}"
 
 
@@ -219,11 +216,7 @@ def _is_namespace(owner: dict[Any, Any]) -> bool:
     """Whether a dict is the `__dict__` of a module, class or instance."""
     if "__builtins__" in owner or "__module__" in owner or "__spec__" in owner:
         return True
-    return any(
-        getattr(holder, "__dict__", None) is owner
-        for holder in gc.get_referrers(owner)
-        if not isinstance(holder, (dict, list, tuple, types.FrameType))
-    )
+    return any(instance_dict(holder) is owner for holder in gc.get_referrers(owner))
 
 
 def _in_sequence(owner: Any, owned: Any) -> str:
@@ -243,7 +236,7 @@ def _in_function(owner: types.FunctionType, owned: Any) -> str:
 
 
 def _in_namespace(owner: Any, owned: Any) -> str:
-    return "" if isinstance(owned, (dict, types.MappingProxyType)) else _attribute(owner, owned)
+    return "" if issubclass(type(owned), (dict, types.MappingProxyType)) else _attribute(owner, owned)
 
 
 def _attribute(owner: Any, owned: Any) -> str:
@@ -290,7 +283,7 @@ def _described_as(text: str) -> Callable[[Any, Any], str]:
 
 def _in_tuple(owner: Any, owned: Any) -> str:
     # A closure: its cells speak for it.
-    return "" if isinstance(owned, types.CellType) else _in_sequence(owner, owned)
+    return "" if type(owned) is types.CellType else _in_sequence(owner, owned)
 
 
 _STEPS: Final[tuple[tuple[type, Callable[[Any, Any], str]], ...]] = (

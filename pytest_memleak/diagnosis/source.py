@@ -41,7 +41,15 @@ def is_users(path: str) -> bool:
         return True
     if not _LIBRARY_PARTS.isdisjoint(Path(path).parts):
         return False
-    return not os.path.realpath(path).startswith(_stdlib())
+    return not is_stdlib(path)
+
+
+@functools.lru_cache(maxsize=4096)
+def is_stdlib(path: str) -> bool:
+    """Whether a file is the interpreter's own library, or code that has no file."""
+    if path.startswith("<"):
+        return True
+    return _LIBRARY_PARTS.isdisjoint(Path(path).parts) and os.path.realpath(path).startswith(_stdlib())
 
 
 @functools.lru_cache(maxsize=4096)
@@ -90,10 +98,12 @@ def frame(place: Place) -> Frame:
 def nearest(stack: Iterable[Place]) -> tuple[Place, Place | None] | None:
     """The nearest place in the user's code of a stack, innermost first, and the innermost place.
 
-    The second is None when it is the same. A stack wholly in libraries gives its innermost place alone;
-    one that belongs to the measurement itself (a snapshot, a reading), or is empty, gives None.
+    The second is None when it is the same. A stack wholly in libraries gives its nearest place in an
+    installed package, else its innermost one. One that belongs to the measurement itself (a snapshot, a
+    reading), or is empty, gives None.
     """
     innermost: Place | None = None
+    package: Place | None = None
     for place in stack:
         if is_ours(place[0]):
             # Our workloads call the program; whatever else of ours is on the stack measures it.
@@ -103,7 +113,10 @@ def nearest(stack: Iterable[Place]) -> tuple[Place, Place | None] | None:
         innermost = innermost or place
         if is_users(place[0]):
             return place, None if place == innermost else innermost
-    return None if innermost is None else (innermost, None)
+        if package is None and not is_stdlib(place[0]):
+            package = place
+    own = package or innermost
+    return None if own is None or innermost is None else (own, None if own == innermost else innermost)
 
 
 @functools.lru_cache(maxsize=256)

@@ -17,10 +17,10 @@ def pattern_of(holder: Holder, callables: bool) -> tuple[str | None, str]:
             "circular_reference",
             "a finalizer's callback must not hold its object: give it a weakref, or a plain function",
         )
+    if holder.kind == "lru_cache":
+        return "unbounded_cache", "give it a bound: lru_cache(maxsize=…)"
     if callables:
         name = "event_listener"
-    elif holder.kind == "lru_cache":
-        return "unbounded_cache", "give it a bound: lru_cache(maxsize=…)"
     elif holder.kind in _ORDERED:
         name = "global_accumulation"
     else:

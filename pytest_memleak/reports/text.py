@@ -53,7 +53,7 @@ def explain_all(results: Sequence[Result], *, width: int, again: str) -> str:
     lines: list[str] = []
     explained: dict[tuple[str, str, str], str] = {}
     for result in results:
-        if lines:
+        if lines and lines[-1]:
             lines.append("")
         lines += [*_wrapped(sentence(result), width), ""]
         fresh = [leak for leak in result.leaks if leak.fingerprint not in explained]
@@ -191,11 +191,15 @@ def _rounds(result: Result) -> list[str]:
         return []
     lines = [f"  {'calls':>9} {'blocks':>9} {'objects':>9} {'C heap':>10} {'RSS':>10}   since the first round"]
     lines += [
-        f"  {format_count(row.calls):>9} {row.blocks:>+9,} {row.objects:>+9,} "
+        f"  {format_count(row.calls):>9} {_count_or_dash(row.blocks):>9} {_count_or_dash(row.objects):>9} "
         f"{_bytes_or_dash(row.native_bytes):>10} {_bytes_or_dash(row.rss_bytes):>10}"
         for row in result.table
     ]
     return [*lines, ""]
+
+
+def _count_or_dash(count: int | None) -> str:
+    return "-" if count is None else f"{count:+,}"
 
 
 def _bytes_or_dash(size: int | None) -> str:

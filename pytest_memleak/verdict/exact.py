@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pytest_memleak.model import NO_GROWTH, Budget, Growth, Judgement, Outcome, Resource
-from pytest_memleak.units import format_bound, format_bytes, format_count, format_rate
+from pytest_memleak.units import format_bound, format_bytes, format_bytes_bound, format_count, format_rate
 from pytest_memleak.verdict.trend import Trend, trend, window
 
 UNITS: Final[Mapping[str, float]] = {
@@ -92,6 +92,19 @@ class Rounds:
         first = 0 if self.whole else window(len(self.calls))
         return trend(self.calls[first:], self.levels[signal][first:], UNITS[signal])
 
+    def late_trend(self, signal: str) -> Trend | None:
+        """The trend of one signal over the later half of the calls; None when that is not a window of its own.
+
+        Rounds grow longer, so a third of the rows may be a tenth of the calls: what filled then is over.
+        """
+        if self.whole or signal not in self.levels or not self.calls:
+            return None
+        half = (self.calls[0] + self.calls[-1]) / 2
+        first = next(row for row, calls in enumerate(self.calls) if calls >= half)
+        if first <= window(len(self.calls)):
+            return None
+        return trend(self.calls[first:], self.levels[signal][first:], UNITS[signal])
+
     def gained(self, signal: str) -> int:
         """The rise of a signal since the baseline."""
         levels = self.levels[signal]
@@ -152,7 +165,7 @@ def sensitivity(rounds: Rounds) -> str:
         parts.append(f"{format_bound(max(objects.growth.high, 0))} objects")
     memory = _memory_bound(rounds.trend("blocks"), rounds.trend("native"))
     if memory is not None:
-        parts.append(format_bytes(memory.high))
+        parts.append(format_bytes_bound(memory.high))
     return f"no leak above {' or '.join(parts)} per call (99 %)" if parts else ""
 
 
@@ -198,7 +211,7 @@ def _memory(rounds: Rounds, budget: Budget, demand: Demand) -> Judgement:
         why = f"grew at most {format_bytes(bound.high)} per call, within its budget of {format_bytes(limit)}"
         return Judgement(resource=Resource.MEMORY, outcome=Outcome.CLEAN, growth=bound, limit=limit, why=why)
     parts = {
-        signal: _rate(Resource.MEMORY, part, 0.0, signal, demand)
+        signal: _rate_or_late(Resource.MEMORY, rounds, 0.0, signal, demand)
         for signal, part in (("blocks", blocks), ("native", native))
         if part is not None
     }
@@ -219,6 +232,16 @@ def _memory(rounds: Rounds, budget: Budget, demand: Demand) -> Judgement:
     )
 
 
+def _rate_or_late(resource: Resource, rounds: Rounds, limit: float, signal: str, demand: Demand) -> Judgement:
+    """Judge all rounds after warm-up; where these leave it open, the later half may clear it."""
+    judgement = _rate(resource, rounds.trend(signal), limit, signal, demand)
+    if judgement.outcome is Outcome.INCONCLUSIVE:
+        late = _rate(resource, rounds.late_trend(signal), limit, signal, demand)
+        if late.outcome is Outcome.CLEAN:
+            return late
+    return judgement
+
+
 def _rate(resource: Resource, found: Trend | None, limit: float, signal: str, demand: Demand) -> Judgement:
     """Judge a rate of growth per call against `limit` (same unit)."""
 
@@ -237,6 +260,8 @@ def _rate(resource: Resource, found: Trend | None, limit: float, signal: str, de
     grows = growth.low > limit
     patient = found.calls >= SUSPECT.calls and not grows
     target = limit if limit > 0 else _TARGETS[signal] * (_PATIENCE if patient else 1)
+    if limit > 0 and growth.high <= limit:
+        return judgement(Outcome.CLEAN, f"grew {format_rate(growth.per_call)} per call, within its budget")
     if _is_flat(found, signal, grows) and growth.high <= target:
         return judgement(Outcome.CLEAN, f"flat over {format_count(found.calls)} calls")
     if found.bounded and not grows and found.calls >= SUSPECT.calls:
@@ -304,6 +329,6 @@ def _handles(rounds: Rounds, signal: str, allowed: int, demand: Demand) -> Judge
         return judgement(Outcome.CLEAN, f"{gained:+d} in all")
     if not grows and found.growth.high <= _TARGETS[signal] * (_LOOSE if demand.loose else 1):
         return judgement(Outcome.CLEAN, f"flat over {format_count(found.calls)} calls, {gained:+d} in all")
-    if grows and found.sustained and not found.fading and gained >= demand.handles:
+    if grows and found.sustained and not found.fading and gained > allowed and gained >= demand.handles:
         return judgement(Outcome.LEAK, f"grew steadily over {format_count(found.calls)} calls")
     return judgement(Outcome.INCONCLUSIVE, _doubt(found, grows, signal))

@@ -22,9 +22,6 @@ App = Callable[[Scope, Callable[[], Any], Callable[[Any], Any]], Any]
 _ENDPOINT: Final = re.compile(r"(?P<method>[A-Z]+) (?P<path>/\S*)")
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
 
-NOT_REACHED: Final = (404, 405, 422)
-"""Answers that the framework gives before the endpoint's own code has run."""
-
 
 class EndpointError(ValueError):
     """An endpoint is misspelt or incomplete; the message is one sentence for the user."""
@@ -33,14 +30,16 @@ class EndpointError(ValueError):
 class StatusCounts:
     """How many responses had which status: preallocated, so that counting leaves no trace."""
 
-    __slots__ = ("_counts",)
+    __slots__ = ("_counts", "_reached")
 
     def __init__(self) -> None:
         self._counts = array.array("q", bytes(8 * 1000))
+        self._reached = array.array("q", [0])
 
-    def add(self, status: int) -> None:
-        """Count one response."""
+    def add(self, status: int, *, reached: bool) -> None:
+        """Count one response; `reached` when an endpoint's own code gave it."""
         self._counts[min(max(status, 0), 999)] += 1
+        self._reached[0] += reached
 
     def seen(self) -> dict[int, int]:
         """Responses by status."""
@@ -48,8 +47,7 @@ class StatusCounts:
 
     def never_reached(self) -> dict[int, int]:
         """The responses, if there were any and none came from an endpoint's own code; else empty."""
-        seen = self.seen()
-        return seen if seen and set(seen) <= set(NOT_REACHED) else {}
+        return {} if self._reached[0] else self.seen()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +60,14 @@ class Endpoint:
     body: Callable[[int], bytes]
     headers: tuple[tuple[bytes, bytes], ...]
 
+    def _filled(self, template: str, number: int, quoted: Callable[[str], str]) -> str:
+        return _PLACEHOLDER.sub(lambda match: quoted(str(self.arguments.get(match[1], number))), template)
+
     def scope(self, number: int) -> dict[str, Any]:
         """The ASGI scope of one request."""
-        filled = _PLACEHOLDER.sub(lambda match: str(self.arguments.get(match[1], number)), self.path)
-        path, _, query = filled.partition("?")
+        template, _, query_template = self.path.partition("?")
+        path = self._filled(template, number, urllib.parse.quote)
+        query = self._filled(query_template, number, urllib.parse.quote_plus)
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -73,7 +75,7 @@ class Endpoint:
             "method": self.method,
             "scheme": "http",
             "path": urllib.parse.unquote(path),
-            "raw_path": path.encode(),
+            "raw_path": urllib.parse.quote(path, safe="/%:@!$&'()*+,;=~-._").encode(),
             "root_path": "",
             "query_string": query.encode(),
             "headers": list(self.headers),
@@ -131,27 +133,77 @@ async def request(app: App, target: Endpoint, number: int, counts: StatusCounts,
     if body:
         scope["headers"].append((b"content-length", b"%d" % len(body)))
     received = False
-    status = 0
+    answered = asyncio.Event()
+    watched = Watched(app, counts)
 
     async def receive() -> dict[str, Any]:
         nonlocal received
         if not received:
             received = True
             return {"type": "http.request", "body": body, "more_body": False}
-        # A client that stays connected sends nothing more; whoever waits here is cancelled by the app.
-        await asyncio.get_running_loop().create_future()
+        # As a server does: the connection is over once the answer is.
+        await answered.wait()
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
-        nonlocal status
-        if message["type"] == "http.response.start":
-            status = message["status"]
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            answered.set()
 
     async def serve() -> None:
-        await app(scope, receive, send)
+        try:
+            await watched(scope, receive, send)
+        finally:
+            answered.set()
 
     await asyncio.get_running_loop().create_task(serve())
-    counts.add(status)
+
+
+class Watched:
+    """An app whose answers are counted: by status, and by whether an endpoint's own code gave them."""
+
+    __slots__ = ("app", "counts")
+
+    def __init__(self, app: App, counts: StatusCounts) -> None:
+        self.app = app
+        self.counts = counts
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Pass everything through; count an HTTP answer when it is over."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status = 0
+        begin = b""
+
+        async def sending(message: Any) -> None:
+            nonlocal status, begin
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif status == _INVALID and not begin and message["type"] == "http.response.body":
+                begin = bytes(message.get("body", b"")[: len(_VALIDATION)])
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        finally:
+            self.counts.add(status, reached=_reached(scope, status, begin))
+
+
+_INVALID: Final = 422
+_VALIDATION: Final = b'{"detail":['
+
+
+def _reached(scope: Scope, status: int, begin: bytes) -> bool:
+    """Whether the endpoint's code answered: not for an unmatched path, a wrong method, an invalid request.
+
+    Starlette notes the matched endpoint in the scope; FastAPI's answer to an invalid request is a list of
+    details. An endpoint that answers 404 or 422 itself was reached.
+    """
+    if status == _INVALID:
+        return begin != _VALIDATION
+    if status == 404:
+        return "endpoint" in scope
+    return status != 405
 
 
 @contextlib.asynccontextmanager
@@ -176,11 +228,16 @@ async def lifespan(app: App) -> AsyncIterator[dict[str, Any]]:
     await incoming.put({"type": "lifespan.startup"})
     answer = await outgoing.get()
     if answer["type"] == "lifespan.startup.failed":
+        await asyncio.wait([task])
+        task.exception()  # told by the message
         raise EndpointError(f"the app's start-up failed: {answer.get('message', '').strip() or 'no message'}")
     try:
         yield state
     finally:
         if answer["type"] == "lifespan.startup.complete":
             await incoming.put({"type": "lifespan.shutdown"})
-        with contextlib.suppress(Exception):
-            await task
+        await asyncio.wait([task])
+        # An app without a lifespan fails on the unknown scope; a failing shutdown is the user's to see.
+        failed = None if task.cancelled() else task.exception()
+        if failed is not None and answer["type"] == "lifespan.startup.complete":
+            raise failed

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import weakref
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pytest_memleak.workloads.asgi import StatusCounts
+from pytest_memleak.workloads.asgi import StatusCounts, Watched
 
-# Module, class and method through which each in-process client's requests pass.
+# Module, class and method through which each in-process client's requests pass; each has the app in `app`.
 _TRANSPORTS: Final = (
     ("starlette.testclient", "_TestClientTransport", "handle_request"),
     ("httpx", "ASGITransport", "handle_async_request"),
@@ -20,7 +21,7 @@ _TRANSPORTS: Final = (
 
 @contextlib.contextmanager
 def observed_responses(counts: StatusCounts) -> Iterator[None]:
-    """Count the status of each response that an in-process client gets meanwhile.
+    """Count the answers that the apps behind in-process clients give meanwhile.
 
     Only clients that are imported already are observed: importing them is the user's business.
     """
@@ -35,26 +36,24 @@ def observed_responses(counts: StatusCounts) -> Iterator[None]:
 @contextlib.contextmanager
 def _observed(transport: Any, method_name: str, counts: StatusCounts) -> Iterator[None]:
     original = getattr(transport, method_name)
-    if method_name == "handle_request":
+    # Clients made and dropped by the calls must not be kept alive here.
+    watching: weakref.WeakSet[Any] = weakref.WeakSet()
 
-        @functools.wraps(original)
-        def observing(self: Any, request: Any) -> Any:
-            response = original(self, request)
-            counts.add(response.status_code)
-            return response
-    else:
-
-        @functools.wraps(original)
-        async def observing(self: Any, request: Any) -> Any:
-            response = await original(self, request)
-            counts.add(response.status_code)
-            return response
+    # Sync or async alike: what the original returns is passed on.
+    @functools.wraps(original)
+    def observing(self: Any, request: Any) -> Any:
+        if not isinstance(self.app, Watched):
+            self.app = Watched(self.app, counts)
+            watching.add(self)
+        return original(self, request)
 
     setattr(transport, method_name, observing)
     try:
         yield
     finally:
         setattr(transport, method_name, original)
+        for client in watching:
+            client.app = client.app.app
 
 
 def is_test_client(value: object) -> bool:

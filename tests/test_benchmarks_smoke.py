@@ -1,0 +1,66 @@
+"""The benchmarks run from end to end and tell what they measured; how fast is theirs to say, not ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("multipart")  # the clean endpoints have an upload among them
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def run(script: str, *arguments: str) -> tuple[int, list[str]]:
+    """The exit code and the lines of a benchmark's run."""
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert not ended.stderr, ended.stderr
+    return ended.returncode, ended.stdout.splitlines()
+
+
+def cells(lines: list[str], first: str) -> list[str]:
+    """The row of a table that begins with `first`."""
+    rows = [line.split() for line in lines if line.split()[:1] == [first]]
+    assert rows, "\n".join(lines)
+    return rows[-1]
+
+
+@pytest.mark.parametrize(
+    "script", ["clean_endpoints.py", "corpus.py", "peers_eight.py", "reach.py", "shop.py", "side_by_side.py"]
+)
+def test_help_states_the_goal(script: str) -> None:
+    code, lines = run(script, "--help")
+    assert code == 0
+    assert any(line.startswith("Goal: ") for line in lines)
+
+
+def test_clean_endpoints_convicts_none() -> None:
+    code, lines = run("clean_endpoints.py", "--measurements", "3")
+    assert code == 0, "\n".join(lines)
+    assert cells(lines, "all")[1] == "3"
+    assert lines[-1].startswith("0 convicted, ")
+    assert lines[-1].endswith(" of 3 (wanted 3 measurements)")
+
+
+def test_peers_eight_tells_a_leak_from_none() -> None:
+    code, lines = run("peers_eight.py", "--runs", "1", "--endpoints", "a", "ok")
+    assert code == 0, "\n".join(lines)
+    assert cells(lines, "a")[:5] == ["a", "LEAK", "LEAK", "1", "1/1"]
+    assert cells(lines, "ok")[:5] == ["ok", "CLEAN", "CLEAN", "1", "1/1"]
+
+
+def test_reach_of_the_import() -> None:
+    code, lines = run("reach.py", "--only", "import")
+    assert code in (0, 1)  # 1 where the machine missed the goal of speed
+    assert "ms" in cells(lines, "importing")
+    assert "none" in cells(lines, "modules")
+
+
+def test_side_by_side_of_ours_alone() -> None:
+    code, lines = run("side_by_side.py", "--tools", "ours", "--endpoints", "ok")
+    assert code == 0, "\n".join(lines)
+    assert cells(lines, "ours")[:8] == ["ours", "0", "of", "0", "0", "of", "1", "0"]

@@ -1,0 +1,259 @@
+"""The docs: their code runs, their commands and options exist, their tables agree with the code, their links lead somewhere.
+
+A block of Python begins with the file that it is, `# tests/test_items.py`, or with `# fragment`, which is only
+compiled. All files of a page make one project. A file that a page shows twice is shown as it was and as it is
+repaired: the project of each stage is run.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.metadata
+import re
+import shlex
+import subprocess
+import sys
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from plugin_support import measure, output_of, results, run
+from typer.testing import CliRunner
+
+from pytest_memleak import cli
+from pytest_memleak.model import Result
+from pytest_memleak.settings import OPTIONS, Option
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FRAGMENT = "# fragment"
+
+APP = """
+from fastapi import Body, FastAPI
+
+app = FastAPI()
+
+
+@app.get("/items/{item_id}")
+async def read_item(item_id: int) -> int:
+    return item_id
+
+
+@app.post("/items")
+async def add_item(item: dict[str, str] = Body()) -> dict[str, str]:
+    return item
+
+
+@app.get("/search")
+async def search(q: str) -> str:
+    return q
+"""
+"""The service that a page's tests use where it shows none."""
+
+
+def tokens(page: Path) -> list[Token]:
+    """A page's blocks, with tables."""
+    return MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return [token.content for token in tokens(page) if token.type == "fence" and token.info == language]
+
+
+def tables(page: Path) -> dict[str, list[list[str]]]:
+    """The rows of each table by its first heading and how many columns it has: `argument/4`."""
+    found: dict[str, list[list[str]]] = {}
+    rows: list[list[str]] = []
+    cell = False
+    for token in tokens(page):
+        if token.type == "table_open":
+            rows = []
+        elif token.type == "tr_open":
+            rows.append([])
+        elif token.type in ("th_open", "td_open"):
+            cell = True
+        elif token.type == "inline" and cell:
+            rows[-1].append(token.content)
+            cell = False
+        elif token.type == "table_close":
+            found[f"{rows[0][0]}/{len(rows[0])}"] = rows[1:]
+    return found
+
+
+def links(page: Path) -> list[str]:
+    """Where a page's links lead."""
+    inline = [child for token in tokens(page) for child in token.children or ()]
+    return [str(token.attrs["href"]) for token in inline if token.type == "link_open"]
+
+
+def slugs(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    lines = [line.lstrip("# ") for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def stages(page: Path) -> list[dict[str, str]]:
+    """The project of a page as its files are shown first, second, …, by path."""
+    versions: dict[str, list[str]] = {}
+    for code in blocks(page, "python"):
+        first = code.partition("\n")[0]
+        if first != FRAGMENT:
+            versions.setdefault(first.removeprefix("# "), []).append(code)
+    count = max(map(len, versions.values()), default=0)
+    return [{path: seen[min(stage, len(seen) - 1)] for path, seen in versions.items()} for stage in range(count)]
+
+
+STAGES = [(page, stage) for page in PAGES for stage in range(len(stages(page)))]
+
+
+def lay_out(pytester: pytest.Pytester, page: Path, stage: int) -> None:
+    """Write a page's project of one stage."""
+    for path, code in {"app/main.py": APP, **stages(page)[stage]}.items():
+        file = pytester.path / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(code, encoding="utf-8")
+
+
+def names(pages: Sequence[Path]) -> list[str]:
+    return [page.stem for page in pages]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_each_block_of_python_says_what_it_is_and_compiles(page: Path) -> None:
+    for code in blocks(page, "python"):
+        first = code.partition("\n")[0]
+        assert first == FRAGMENT or re.fullmatch(r"# (app|tests)/\w+\.py", first), f"{page.name}: {first!r}"
+        ast.parse(code)
+
+
+@pytest.mark.parametrize("page, stage", STAGES, ids=[f"{page.stem}-{stage}" for page, stage in STAGES])
+def test_the_code_runs(page: Path, stage: int, pytester: pytest.Pytester) -> None:
+    lay_out(pytester, page, stage)
+    result = run(pytester, "-opythonpath=.")
+    assert result.ret == pytest.ExitCode.OK, output_of(result)
+
+
+def test_start_here_finds_its_leak_as_it_prints_it(pytester: pytest.Pytester) -> None:
+    page = ROOT / "docs" / "start-here.md"
+    lay_out(pytester, page, 0)
+    # The page prints the same endpoint through the test client, which takes three times as long.
+    measure(pytester, "-opythonpath=.", "tests/test_patterns.py", "-k", "search")
+    (found,) = results(pytester).values()
+    assert found["outcome"] == "LEAK"
+    leak = found["leaks"][0]
+    printed = blocks(page, "text")[0]
+    assert f"leak: {leak['pattern']} " in printed
+    assert f"what  {leak['what']}: +{leak['count_per_call']:.0f}" in printed
+    assert leak["sites"][0]["frame"]["source"] in printed
+    assert f"held  by {leak['holder']['name']} ".replace("search", "main") in printed
+    assert leak["fix"] in " ".join(printed.split())
+
+
+def test_start_here_repairs_its_leak(pytester: pytest.Pytester) -> None:
+    lay_out(pytester, ROOT / "docs" / "start-here.md", 1)
+    result = measure(pytester, "-opythonpath=.", "tests/test_patterns.py", "-k", "search or visits")
+    result.assert_outcomes(passed=2, deselected=2)
+    assert {found["outcome"] for found in results(pytester).values()} == {"CLEAN"}
+
+
+def default(option: Option) -> str:
+    """An option's default as the tables show it."""
+    if option.default in (None, "", ()):
+        return "none"
+    if isinstance(option.default, str):
+        return f"`{option.default}`"
+    return "off" if option.default is False else f"{option.default:g}"
+
+
+def test_the_table_of_arguments_is_the_markers() -> None:
+    expected = [
+        [f"`{option.name}`", option.unit or option.kind, default(option), option.help]
+        for option in OPTIONS
+        if option.marker
+    ]
+    assert tables(ROOT / "README.md")["argument/4"] == expected
+
+
+def test_the_table_of_options_is_that_of_whole_runs() -> None:
+    expected = [
+        [f"`{option.flag}`", f"`{option.ini}`", default(option), option.help] for option in OPTIONS if not option.marker
+    ]
+    assert tables(ROOT / "README.md")["command line/4"] == expected
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_each_option_that_is_named_exists(page: Path) -> None:
+    known = {option.flag for option in OPTIONS} | {option.ini for option in OPTIONS if option.config}
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"(?<![\w/-])--memleak[a-z-]*", text) + re.findall(r"(?<![\w.])memleak_[a-z_]+", text)
+    assert {name for name in named if name not in known} == set()
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The commands of a page's shell blocks, as words."""
+    for line in "".join(blocks(page, "sh")).replace("&&", "\n").splitlines():
+        if words := shlex.split(line, comments=True):
+            yield words
+
+
+@pytest.fixture(scope="module")
+def helps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the programs of the docs say of themselves: `pytest`, and `memleak` with each subcommand."""
+    subcommands = [getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
+    told = {f"memleak {name}": CliRunner().invoke(cli.app, [name, "--help"]).output for name in subcommands}
+    command = [sys.executable, "-m", "pytest", "--help"]
+    folder = tmp_path_factory.mktemp("helps")
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+    return {**told, "pytest": done.stdout}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_each_command_exists(page: Path, helps: dict[str, str]) -> None:
+    extras = importlib.metadata.metadata("pytest-memleak").get_all("Provides-Extra") or []
+    for words in commands(page):
+        if words[:4] == ["python", "-m", "pip", "install"]:
+            asked = re.findall(r"\[([\w,]+)\]", " ".join(words))
+            assert set(",".join(asked).split(",")) - {""} <= set(extras)
+        elif words != ["tox"]:
+            program = words[0] if words[0] == "pytest" else " ".join(words[:2])
+            options = [word.partition("=")[0] for word in words if word.startswith("-")]
+            assert [one for one in options if not re.search(rf"(?<![\w-]){one}(?![\w-])", helps[program])] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_each_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for link in links(page):
+        if "://" not in link:
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path) if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in slugs(target), link
+
+
+def fields(kind: type, prefix: str = "") -> Iterator[str]:
+    """The dotted names of a frozen value's fields in JSON, lists marked by `[]`."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        yield from _fields_of(hints[field.name], prefix + field.name)
+
+
+def _fields_of(hint: object, name: str) -> Iterator[str]:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        yield from fields(hint, name + ".")
+    elif typing.get_origin(hint) is tuple:
+        yield from _fields_of(typing.get_args(hint)[0], name + "[]")
+    elif isinstance(hint, types.UnionType):
+        yield from _fields_of(typing.get_args(hint)[0], name)
+    else:
+        yield name
+
+
+def test_the_table_of_json_fields_is_the_models() -> None:
+    shown = [row[0].strip("`") for row in tables(ROOT / "docs" / "reading-the-report.md")["field/2"]]
+    assert shown == list(fields(Result))
