@@ -144,7 +144,7 @@ class Reach:
         outside: dict[int, list[float]] = {0: [], _OBJECTS: []}
         clean = True
         for number in range(self._runs):
-            for objects in seconds:
+            for objects in (0, _OBJECTS):
                 run = run_pytest(_APP + _HEAP.format(objects=objects), arguments=["--memleak", "-rP"], limit_s=_LIMIT_S)
                 outcome = _outcome(run)
                 if outcome != "CLEAN":

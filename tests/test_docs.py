@@ -1,4 +1,4 @@
-"""The docs: their code runs, their commands and options exist, their tables agree with the code, their links lead somewhere.
+"""The docs: their code runs, their commands and options exist, their tables and links are right.
 
 A block of Python begins with the file that it is, `# tests/test_items.py`, or with `# fragment`, which is only
 compiled. All files of a page make one project. A file that a page shows twice is shown as it was and as it is
@@ -205,7 +205,8 @@ def commands(page: Path) -> Iterator[list[str]]:
 @pytest.fixture(scope="module")
 def helps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the programs of the docs say of themselves: `pytest`, and `memleak` with each subcommand."""
-    subcommands = [getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
+    registered = [(command.name, getattr(command.callback, "__name__", "")) for command in cli.app.registered_commands]
+    subcommands = [name or function.replace("_", "-") for name, function in registered]
     told = {f"memleak {name}": CliRunner().invoke(cli.app, [name, "--help"]).output for name in subcommands}
     command = [sys.executable, "-m", "pytest", "--help"]
     folder = tmp_path_factory.mktemp("helps")

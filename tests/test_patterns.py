@@ -69,6 +69,6 @@ def test_a_growing_lru_cache_is_told_to_take_its_own_bound() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["list", "dict", "set", "lru_cache"])
+@pytest.mark.parametrize("kind", ["list", "dict", "set"])
 def test_a_container_that_gains_callbacks_holds_listeners_whatever_its_kind(kind: str) -> None:
     assert pattern_of(holder(kind), callables=True)[0] == "event_listener"
