@@ -186,10 +186,11 @@ class Reach:
                 subprocess.run([sys.executable, "-c", code], check=True)
                 seconds.append(time.perf_counter() - begun)
         before, after = (statistics.median(seconds) * 1000 for seconds in taken.values())
+        fastest = (min(taken[plugged]) - min(taken[plain])) * 1000
         return [
             Line(
                 what="importing the plugin, medians of 15",
-                measured=f"{after:.1f} ms - {before:.1f} ms = {after - before:.1f} ms",
+                measured=f"{after:.1f} ms - {before:.1f} ms = {after - before:.1f} ms (the fastest: {fastest:.1f} ms)",
                 goal="5 ms",
                 met=after - before <= 5.0,
             ),

@@ -3,7 +3,8 @@
 ours         the bare marker `no_leak`
 memray-100k  pytest-memray's `limit_leaks("100 KB")` around 1,000 requests
 memray-1m    pytest-memray's `limit_leaks("1 MB")` around 1,000 requests
-psleak       psleak's `MemoryLeakTestCase.execute`, one request per call
+psleak       psleak's `MemoryLeakTestCase.execute`, one request per call, with all of its checkers
+psleak-nogc  the same without its checker of uncollectable garbage, which compares the app's objects by `==`
 
 Every tool gets the same entered test client, and every endpoint a process of its own, so that a crash costs
 one verdict. One request goes before the measurement of those that have no warm-up. What is neither a
@@ -27,7 +28,7 @@ import peers_eight
 from eight_app import ENDPOINTS, LEAKS
 from pytest_runs import MISSED, OK, Run, add_keep, keep_run, run_pytest, say, table
 
-TOOLS: Final = ("ours", "memray-100k", "memray-1m", "psleak")
+TOOLS: Final = ("ours", "memray-100k", "memray-1m", "psleak", "psleak-nogc")
 
 CAUGHT, PASSED, CRASHED = "LEAK", "passed", "crash"
 
@@ -68,11 +69,17 @@ class TestEndpoint(psleak.MemoryLeakTestCase):
         assert self.client.get({path!r}).status_code == 200
 
     def test_endpoint(self):
-        self.execute(self.request)
+        self.execute(self.request, checkers=psleak.{checkers})
 """
 
+_CHECKERS: Final = {"psleak": "Checkers()", "psleak-nogc": 'Checkers.exclude("gcgarbage")'}
 _LIMITS: Final = {"memray-100k": "100 KB", "memray-1m": "1 MB"}
-_MODULES: Final = {"memray-100k": "pytest_memray", "memray-1m": "pytest_memray", "psleak": "psleak"}
+_MODULES: Final = {
+    "memray-100k": "pytest_memray",
+    "memray-1m": "pytest_memray",
+    "psleak": "psleak",
+    "psleak-nogc": "psleak",
+}
 
 # How each says that there is a leak; any other failure is not its verdict.
 _MEMRAY_SAYS: Final = re.compile(r"Test was allowed to leak|Test leaked|allowed to leak")
@@ -116,9 +123,9 @@ def _run(tool: str, endpoint: str, limit_s: float) -> Run:
     path = f"/{endpoint}"
     if tool == "ours":
         return peers_eight.measure([endpoint])
-    if tool == "psleak":
+    if tool in _CHECKERS:
         environ = {"PYTHONMALLOC": "malloc", "PYTHONUNBUFFERED": "1"}  # both asked for by psleak
-        test = head + _PSLEAK.format(path=path)
+        test = head + _PSLEAK.format(path=path, checkers=_CHECKERS[tool])
         return run_pytest(test, arguments=["-p", "no:memleak"], limit_s=limit_s, environ=environ)
     test = head + _MEMRAY.format(path=path, limit=_LIMITS[tool], requests=_REQUESTS)
     return run_pytest(test, arguments=["-p", "no:memleak", "--memray"], limit_s=limit_s)
@@ -130,7 +137,7 @@ def _said(tool: str, endpoint: str, run: Run) -> str:
         return {"LEAK": CAUGHT, "CLEAN": PASSED, "ERROR": CRASHED}.get(outcome, outcome)
     if run.code == 0 and "1 passed" in run.output:
         return PASSED
-    says = _PSLEAK_SAYS if tool == "psleak" else _MEMRAY_SAYS
+    says = _PSLEAK_SAYS if tool in _CHECKERS else _MEMRAY_SAYS
     return CAUGHT if run.code == 1 and says.search(run.output) else CRASHED
 
 
