@@ -172,6 +172,7 @@ class _Hunt:
         self.uss_first: int | None = None
         self.native_first = 0
         self.account: RssAccount | None = None
+        self.settles = True
 
     def run(self) -> Steps[Result]:
         self.started = self.clock()
@@ -323,9 +324,6 @@ class _Hunt:
 
     def _confirmed(self, judgement: Judgement, idle: Mapping[str, float]) -> Judgement:
         """A judgement of the confirmation, cleared if the growth goes on without requests."""
-        if judgement.outcome is not Outcome.LEAK:
-            why = f"growth was seen and did not show again at rest ({judgement.why})"
-            return dataclasses.replace(judgement, why=why)
         for signal in _SIGNALS_OF[judgement.resource]:
             if signal not in self.probes.read:
                 continue
@@ -334,6 +332,9 @@ class _Hunt:
             if slope > 0 and background >= _BACKGROUND_SHARE * slope:
                 why = f"grows as fast without requests (+{format_rate(idle[signal])} {signal} per second while idle)"
                 return dataclasses.replace(judgement, outcome=Outcome.INCONCLUSIVE, why=why)
+        if judgement.outcome is not Outcome.LEAK:
+            why = f"growth was seen and did not show again at rest ({judgement.why})"
+            return dataclasses.replace(judgement, why=why)
         return judgement
 
     def _confirmation_calls(self, signals: Collection[str]) -> float:
@@ -348,7 +349,11 @@ class _Hunt:
         )
 
     def _deep_rest(self, heap: Heap) -> Steps[None]:
-        yield from at_rest(self.probes, deep=True)
+        if self.settles:
+            self.settles = yield from at_rest(self.probes, deep=True)
+        else:
+            # Something moves on its own; waiting longer for it each time would outlast the time limit.
+            yield from at_rest(self.probes)
         self.surroundings.empty_stores()
         heap.refresh()
         self.probes.refreeze()
@@ -439,6 +444,7 @@ class _Hunt:
             table=self._table(),
             why=why,
             unit=self.unit,
+            reason=self.settings.reason,
         )
 
     def _rss_account(self, outcome: Outcome) -> RssAccount | None:

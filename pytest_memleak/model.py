@@ -202,6 +202,8 @@ class Result:
     measured: bool = True
     nodeid: str = ""
     unit: str = "request"
+    reason: str = ""
+    """Why the test has its budget, in the user's words."""
 
     def growth(self, resource: Resource) -> Growth:
         """The growth of one resource; zero when it was not judged."""

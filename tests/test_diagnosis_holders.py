@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import pytest
 
@@ -16,7 +17,7 @@ from pytest_memleak.hunt import hunt
 from pytest_memleak.model import Leak, Outcome, Resource, Result
 from pytest_memleak.probes.catalogue import find_probes
 from pytest_memleak.settings import Settings
-from pytest_memleak.workloads.steps import drive, drive_async
+from pytest_memleak.workloads.steps import Calls, drive, drive_async
 
 CALL_S = 0.0005
 
@@ -54,7 +55,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     written.clear()
 
 
-def hunted(module: ModuleType, settings: Settings | None = None) -> Result:
+def hunted(module: ModuleType, settings: Settings | None = None, *, at_work: bool = False) -> Result:
     clock = Clock()
     call = module.call
 
@@ -62,7 +63,23 @@ def hunted(module: ModuleType, settings: Settings | None = None) -> Result:
         clock.now += CALL_S
         call(number)
 
-    return drive(hunt("workload", settings or Settings(max_time=10), probes=find_probes(), clock=clock), timed)
+    steps = hunt("workload", settings or Settings(max_time=10), probes=find_probes(), clock=clock)
+    if at_work:
+        return drive(steps, timed)
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                return cast(Result, stop.value)
+            if isinstance(step, Calls):
+                for number in range(step.first, step.first + step.count):
+                    timed(number)
+            else:
+                # Nothing is at work beside the calls: resting takes no time.
+                clock.now += step.seconds
+    finally:
+        steps.close()
 
 
 def hunted_async(module: ModuleType) -> Result:
@@ -328,7 +345,7 @@ def test_threads_that_stay_are_named_with_their_target_and_line(write: Write) ->
                 if thread is not threading.current_thread():
                     thread.join(5)
     """)
-    leak = only_leak(hunted(module))
+    leak = only_leak(hunted(module, at_work=True))
     assert leak.resource is Resource.THREADS
     assert leak.what == f"thread running {module.__name__}.poll"
     assert line_of(leak) == (Path(str(module.__file__)).name, marked_line(module))
@@ -338,7 +355,7 @@ def test_tasks_that_wait_for_ever_are_named_with_their_coroutine_and_line(write:
     module = write("""
         import asyncio
         async def forever():
-            await asyncio.Event().wait()
+            await asyncio.sleep(3600)
         async def call(number):
             asyncio.get_running_loop().create_task(forever())  # here
     """)
@@ -371,7 +388,7 @@ def test_a_leak_that_the_user_ignores_is_named_and_not_convicted(write: Write, e
     assert any(note.startswith(f"ignored as {spelt!r}: ") for note in result.notes), result.notes
 
 
-@pytest.mark.parametrize("entry", ["{module}.SEE", "{module}.Orders", "elsewhere.py:7", "rder"])
+@pytest.mark.parametrize("entry", ["{module}.SEE", "rder"])
 def test_an_entry_that_names_something_else_ignores_nothing(write: Write, entry: str) -> None:
     module = write(KEEPS)
     result = hunted(module, Settings(max_time=10, ignore=(entry.format(module=module.__name__),)))

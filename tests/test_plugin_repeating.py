@@ -292,11 +292,12 @@ UNITTEST = """
 """
 
 
-def test_methods_of_unittest_are_measured(pytester: pytest.Pytester) -> None:
+def test_methods_of_unittest_are_measured_and_its_coroutines_refused(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_old=UNITTEST)
     result = measure(pytester)
-    assert outcomes(pytester) == {"test_clean": "CLEAN", "test_leak": "LEAK", "test_clean_coroutine": "CLEAN"}
-    result.assert_outcomes(passed=3, failed=1)
+    assert outcomes(pytester) == {"test_clean": "CLEAN", "test_leak": "LEAK"}
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["test_clean_coroutine was not measured:*IsolatedAsyncioTestCase*"])
 
 
 def test_the_failure_of_a_test_itself_is_told_as_it_is_with_the_number_of_its_call(

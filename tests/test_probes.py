@@ -91,8 +91,8 @@ def test_the_native_heap_moves_by_what_c_code_allocates() -> None:
             libc.free(pointer)
 
     gained, left = moved("native", keep, release)
-    # malloc rounds up to 1,008 bytes.
-    assert gained == pytest.approx(100_800, abs=3_000)
+    # malloc rounds up to 1,008 bytes, and counts the seven pieces that a thread keeps at hand as in use.
+    assert gained == pytest.approx(100_800, abs=8_000)
     assert abs(left) < 10_000
 
 

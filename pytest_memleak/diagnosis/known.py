@@ -75,8 +75,8 @@ def is_ignored(leak: Leak, ignore: Sequence[str]) -> str:
             _is_place(str(frame), entry) for site in leak.sites for frame in (site.frame, site.inner) if frame
         ):
             return entry
-        # Types are words of the description, never parts of words.
-        if re.search(rf"(?<![\w.]){re.escape(entry)}(?![\w.])", leak.what):
+        # Types are words of the description, with or without their module, never parts of words.
+        if re.search(rf"(?<!\w){re.escape(entry)}(?![\w.])", leak.what):
             return entry
     return ""
 

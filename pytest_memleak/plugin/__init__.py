@@ -95,7 +95,7 @@ def _configured(config: pytest.Config) -> dict[str, Any]:
 def _ini_value(config: pytest.Config, option: settings.Option) -> Any:
     try:
         return config.getini(option.ini)
-    except (ValueError, TypeError) as error:  # a number that is none, before pytest made it a usage error
+    except (ValueError, TypeError, pytest.UsageError) as error:
         raise settings.SettingError(f"{option.ini}: {error}") from None
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -86,7 +87,7 @@ class Memleak:
                 for spelt in endpoints
             ]
             merged = self._settings(budget)
-            results = _Runs(self, merged).all(app, dict(zip(map(_name, endpoints), targets, strict=True)))
+            results = _Runs(self, merged).all(app, dict(zip(_names(endpoints), targets, strict=True)))
         except (settings.SettingError, asgi.EndpointError) as error:
             raise pytest.fail.Exception(f"memleak.run: {error}", pytrace=False) from None
         width = self._measuring.summary.width() if self._measuring else 80
@@ -98,6 +99,9 @@ class Memleak:
         """Marker arguments and path values out of one set of keywords."""
         if not endpoints:
             raise settings.SettingError("no endpoint: expects at least one 'METHOD /path' or callable")
+        for endpoint in endpoints:
+            if not callable(endpoint) and not isinstance(cast(object, endpoint), str):
+                raise settings.SettingError(f"endpoint {endpoint!r}: expects 'METHOD /path' or a callable")
         if LAYERS in self._item.stash:
             raise settings.SettingError(
                 "the test is marked no_leak too: measure it by the marker or by the fixture, not both"
@@ -131,11 +135,15 @@ class _Runs:
         self._settings = merged
         self._stores = HarnessStores(memleak.item)
         self._app: Any = None
+        self._counts = asgi.StatusCounts()
+        self._name = ""
         self.progress: Callable[[str], None] = memleak.measuring.summary.progress if memleak.measuring else _silent
 
     def all(self, app: Any, targets: Mapping[str, asgi.Endpoint | Callable[[Client], object]]) -> dict[str, Result]:
         """Strings straight into the app, callables through a TestClient; an entered client serves both."""
         self._app = clients.app_of(app) if clients.is_test_client(app) else app
+        if not callable(app) and not clients.is_test_client(app):
+            raise settings.SettingError(f"app {app!r}: expects an ASGI app or an entered TestClient")
         results: dict[str, Result] = {}
         direct = {name: target for name, target in targets.items() if isinstance(target, asgi.Endpoint)}
         if clients.is_test_client(app):
@@ -152,7 +160,8 @@ class _Runs:
         results = {}
         async with asgi.lifespan(app) as state:
             for name, target in targets.items():
-                counts = asgi.StatusCounts()
+                counts = self._counts = asgi.StatusCounts()
+                self._name = name
 
                 async def call(number: int, target: asgi.Endpoint = target, counts: asgi.StatusCounts = counts) -> None:
                     self._stores.before_call()
@@ -177,12 +186,19 @@ class _Runs:
             if not clients.is_entered(app):
                 raise settings.SettingError("the client is not entered: use `with TestClient(app) as client`")
             return {name: self._measured(name, target, app) for name, target in targets.items()}
-        with _test_client(app) as client:
+        client = _test_client(app)
+        try:
+            client.__enter__()
+        except Exception as error:  # whatever the app's own start-up raises
+            raise settings.SettingError(f"the app's start-up failed: {error!r}") from error
+        with contextlib.ExitStack() as stack:
+            stack.push(client.__exit__)
             return {name: self._measured(name, target, client) for name, target in targets.items()}
 
     def _measured(self, name: str, target: ClientCall, client: Client) -> Result:
         measuring = self._memleak.measuring
-        counts = asgi.StatusCounts()
+        counts = self._counts = asgi.StatusCounts()
+        self._name = name
 
         def call(number: int) -> None:
             self._stores.before_call()
@@ -215,7 +231,10 @@ class _Runs:
         return result
 
     def prepare(self) -> None:
-        """Look for what records, before the heap is frozen."""
+        """Refuse what never reaches its endpoint; look for what records, before the heap is frozen."""
+        unreached = self._counts.never_reached()
+        if unreached:
+            pytest.fail(vacuity.unreached(self._name, unreached), pytrace=False)
         self._stores.first_call_is_over()
         self._stores.find()
 
@@ -278,6 +297,16 @@ def _in_new_loop(work: Any) -> Any:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
+
+
+def _names(endpoints: Sequence[EndpointLike]) -> list[str]:
+    """A name for each endpoint; callables of one name are numbered."""
+    names: list[str] = []
+    for endpoint in endpoints:
+        name = _name(endpoint)
+        same = sum(other == name or other.startswith(f"{name} (") for other in names)
+        names.append(f"{name} ({same + 1})" if same else name)
+    return names
 
 
 def _name(endpoint: EndpointLike) -> str:

@@ -63,9 +63,8 @@ class Measuring:
         with measurement.wrapped(canary=self.canary):
             outcome = yield
         result = measurement.finished()
-        if result is not None:
-            record(item, result)
-            self.decide(item, result)
+        record(item, result)
+        self.decide(item, result)
         return outcome
 
     def settings_of(
@@ -167,8 +166,8 @@ class Measurement:
             self.leak_call.number = 0
             self.progress("")
 
-    def finished(self) -> Result | None:
-        """The result, after refusing a test that proved nothing; None when its function was never called."""
+    def finished(self) -> Result:
+        """The result, after refusing a test that proved nothing or whose function was never called."""
         if self.result is not None:
             vacuity.refuse_unreached(self.item, self.counts)
             vacuity.refuse_too_few_calls(self.result, self.settings)
@@ -176,16 +175,27 @@ class Measurement:
             if requests == self.result.calls:
                 return dataclasses.replace(self.result, unit="request", nodeid=self.item.nodeid)
             return dataclasses.replace(self.result, nodeid=self.item.nodeid)
-        return None
+        pytest.fail(
+            f"{self.item.name} was not measured: its runner does not call the test's function "
+            "(unittest.IsolatedAsyncioTestCase?); write it as a plain async test for pytest-asyncio or anyio",
+            pytrace=False,
+        )
 
-    def _measured(self, function: Callable[..., object]) -> Callable[..., None]:
+    def _measured(self, function: Callable[..., object]) -> Callable[..., object]:
         @functools.wraps(function)
-        def measured(*args: Any, **kwargs: Any) -> None:
+        def measured(*args: Any, **kwargs: Any) -> object:
+            returned: object = None
+
             def call(number: int) -> None:
+                nonlocal returned
                 self._begin(number)
-                function(*args, **kwargs)
+                value = function(*args, **kwargs)
+                if number == 1:
+                    # pytest warns of a test that returns something; keeping more would keep it alive.
+                    returned = value
 
             self.result = drive(self._hunt(running_loops()), call)
+            return returned
 
         return measured
 

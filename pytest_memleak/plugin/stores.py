@@ -34,7 +34,7 @@ class HarnessStores:
         ]
         self._warning_log = _warning_log()
         self._kept_warnings = 0
-        self._mock_calls: list[tuple[list[Any], int]] = []
+        self._mock_calls: list[tuple[list[Any], int, str]] = []
         self._mock_names: dict[str, None] = {}
         self._patches: list[tuple[list[Any], int]] = []
 
@@ -71,8 +71,10 @@ class HarnessStores:
             self._capture.read_global_capture()
         for reader in self._readers:
             reader.readouterr()
-        for calls, length in self._mock_calls:
-            del calls[length:]
+        for calls, length, name in self._mock_calls:
+            if len(calls) > length:
+                del calls[length:]
+                self._mock_names[name] = None
         for store, length in self._patches:
             _drop_repeated(store, length)
 
@@ -82,12 +84,11 @@ class HarnessStores:
 
     def _remember_mock(self, mock: Any) -> None:
         namespace = object.__getattribute__(mock, "__dict__")
-        for value in list(namespace.values()):
-            if type(value).__name__ == "_CallList":
-                self._mock_calls.append((value, len(value)))
-                if len(value) > 1:
-                    name = namespace.get("_mock_name") or namespace.get("_mock_new_name") or "a mock"
-                    self._mock_names[f"{name.strip('.()') or 'a mock'} ({type(mock).__name__})"] = None
+        given = str(namespace.get("_mock_name") or namespace.get("_mock_new_name") or "").strip(".()")
+        name = f"{given or 'a mock'} ({type(mock).__name__})"
+        self._mock_calls += [
+            (value, len(value), name) for value in list(namespace.values()) if type(value).__name__ == "_CallList"
+        ]
 
 
 def _warning_log() -> list[Any]:

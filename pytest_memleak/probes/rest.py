@@ -16,12 +16,12 @@ from pytest_memleak.workloads.steps import Rest, Steps
 # test client's threads take one or two milliseconds. Together 31 ms, in a round of 80 ms or more.
 _PAUSES_S: Final = (0.0, 0.0, 0.001, 0.002, 0.004, 0.008, 0.016)
 
-# Before a conviction: long enough for background tasks of a tenth of a second to end. 1.6 s at the most.
-_DEEP_PAUSES_S: Final = (0.02, 0.02, 0.05, 0.05, 0.1, 0.1, 0.2, 0.2, 0.4, 0.4)
+# Before a conviction: long enough for background tasks of a tenth of a second to end. 0.9 s at the most.
+_DEEP_PAUSES_S: Final = (0.02, 0.02, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4)
 
 
-def at_rest(probes: Probes, *, deep: bool = False) -> Steps[None]:
-    """Rest until blocks, objects and tasks stand still between two looks, or the pauses are used up."""
+def at_rest(probes: Probes, *, deep: bool = False) -> Steps[bool]:
+    """Rest until blocks, objects and tasks stand still between two looks, or the pauses are used up: False."""
     watched = [probes.read[signal] for signal in ("objects", "blocks", "threads", "tasks") if signal in probes.read]
     previous = None
     for pause in _DEEP_PAUSES_S if deep else _PAUSES_S:
@@ -29,5 +29,6 @@ def at_rest(probes: Probes, *, deep: bool = False) -> Steps[None]:
         gc.collect()
         present = tuple(probe() for probe in watched)
         if present == previous:
-            return
+            return True
         previous = present
+    return False

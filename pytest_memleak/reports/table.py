@@ -51,7 +51,8 @@ def _growth(result: Mapping[str, Any], resource: str) -> float | None:
         if judgement["resource"] == resource:
             growth = judgement["growth"]
             # What is not told from zero is shown as zero.
-            return float(growth["per_call"]) if growth["low"] > 0 or resource == "memory" else 0.0
+            is_told = growth["low"] > 0 or (resource == "memory" and result["outcome"] != "CLEAN")
+            return float(growth["per_call"]) if is_told else 0.0
     return None
 
 

@@ -207,6 +207,8 @@ def _bytes_or_dash(size: int | None) -> str:
 
 
 def _remarks(result: Result, width: int) -> Iterator[str]:
+    if result.reason:
+        yield from _field("reason", result.reason, width)
     account = result.rss
     if account is not None:
         uss = "" if account.uss_bytes is None else f", USS {format_bytes(account.uss_bytes)}"

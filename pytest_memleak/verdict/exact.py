@@ -145,6 +145,9 @@ def overall(judgements: Sequence[Judgement]) -> Outcome:
 def weighed(judgement: Judgement, growth: Growth, budget: Budget) -> Judgement:
     """The judgement on memory after its bytes were weighed: `growth` in bytes a call."""
     limit = budget.bytes_per_request
+    if limit == 0:
+        # That it grows is known from the blocks; the scales only say how much, if they are fine enough.
+        return dataclasses.replace(judgement, growth=growth) if growth.low > 0 else judgement
     if limit is None or growth.high <= limit:
         why = f"grew {format_bytes(growth.per_call)} per call, within its budget of {format_bytes(limit or 0)}"
         return dataclasses.replace(judgement, outcome=Outcome.CLEAN, growth=growth, why=why)

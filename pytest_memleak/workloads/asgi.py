@@ -230,7 +230,9 @@ async def lifespan(app: App) -> AsyncIterator[dict[str, Any]]:
     if answer["type"] == "lifespan.startup.failed":
         await asyncio.wait([task])
         task.exception()  # told by the message
-        raise EndpointError(f"the app's start-up failed: {answer.get('message', '').strip() or 'no message'}")
+        # Starlette sends the whole traceback; its last line says what happened.
+        lines = answer.get("message", "").strip().splitlines() or ["no message"]
+        raise EndpointError(f"the app's start-up failed: {lines[-1]}")
     try:
         yield state
     finally:
