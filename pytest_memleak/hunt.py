@@ -290,19 +290,23 @@ class _Hunt:
         # One kept object may be several blocks: the objects tell how often something is kept.
         signals |= {"objects"} if "blocks" in signals else set()
         nominal = self._confirmation_calls(signals & set(self.probes.read))
+        begun, made = self.clock(), self.numbers.made
         for number in range(_CONFIRM_ROUNDS + 1):
             yield from self._round(nominal)
             yield from self._deep_rest(heap)
             if number == 0:
                 # Up to here the preparations themselves were alive; the rounds start from this level.
                 self.confirmations.clear()
+                begun, made = self.clock(), self.numbers.made
             self.confirmations.read(self.numbers.made)
+        # With the rests between them: what grows on its own grows then too.
+        seconds_per_call = (self.clock() - begun) / (self.numbers.made - made)
         rounds = self._rounds(self.confirmations, whole=True)
         # What may be gained in all was judged before; here the question is whether it goes on.
         strict = dataclasses.replace(self.budget, fds=0, threads=0, tasks=0, children=0)
         seen = {judgement.resource: judgement for judgement in exact.judge(rounds, strict, exact.CONFIRM)}
         return tuple(
-            self._confirmed(seen[judgement.resource], idle)
+            self._confirmed(seen[judgement.resource], idle, seconds_per_call)
             if judgement.resource in suspects or _is_open(judgement)
             else judgement
             for judgement in judgements
@@ -322,13 +326,13 @@ class _Hunt:
         gained = {signal: ledger.latest(signal) - ledger.columns[signal][0] for signal in self.probes.read}
         return {signal: amount / idle_s if amount >= _CONTROL_UNITS else 0.0 for signal, amount in gained.items()}
 
-    def _confirmed(self, judgement: Judgement, idle: Mapping[str, float]) -> Judgement:
+    def _confirmed(self, judgement: Judgement, idle: Mapping[str, float], seconds_per_call: float) -> Judgement:
         """A judgement of the confirmation, cleared if the growth goes on without requests."""
         for signal in _SIGNALS_OF[judgement.resource]:
             if signal not in self.probes.read:
                 continue
             slope = self._slope(self.confirmations, signal)
-            background = idle[signal] * self.seconds_per_call
+            background = idle[signal] * seconds_per_call
             if slope > 0 and background >= _BACKGROUND_SHARE * slope:
                 why = f"grows as fast without requests (+{format_rate(idle[signal])} {signal} per second while idle)"
                 return dataclasses.replace(judgement, outcome=Outcome.INCONCLUSIVE, why=why)

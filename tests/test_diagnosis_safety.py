@@ -76,20 +76,15 @@ class Touchy:
     def __bool__(self) -> bool:
         raise Asked("__bool__")
 
-    def __sizeof__(self) -> int:
-        raise Asked("__sizeof__")
-
     def __getattribute__(self, name: str) -> object:
         raise Asked(name)
 
 
-class TouchyList(list[object]):
+class TouchyList(list[object]):  # noqa: PLW1641
     """A container that answers no question about itself."""
 
     def __eq__(self, other: object) -> bool:
         raise Asked("__eq__")
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         raise Asked("__repr__")
@@ -104,6 +99,13 @@ class TouchyList(list[object]):
         raise Asked(name)
 
 
+class Unsized:
+    """Does not tell its size."""
+
+    def __sizeof__(self) -> int:
+        raise Asked("__sizeof__")
+
+
 class Plain:
     """Can be referred to weakly."""
 
@@ -116,6 +118,14 @@ def test_leaked_objects_that_answer_no_question_do_not_disturb_the_diagnosis() -
     assert "Touchy" in leak.what
     assert leak.holder is not None
     assert leak.holder.name == f"{__name__}.KEPT"
+
+
+def test_leaked_objects_that_do_not_tell_their_size_do_not_disturb_the_diagnosis() -> None:
+    try:
+        result = hunted(lambda number: KEPT.append(Unsized()))
+    finally:
+        KEPT.clear()
+    assert result.outcome is Outcome.LEAK, result.why
 
 
 def test_a_container_that_answers_no_question_is_measured_all_the_same() -> None:

@@ -150,7 +150,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 async def waiting_tasks(count: int) -> list[asyncio.Task[bool]]:
-    tasks = [asyncio.create_task(asyncio.Event().wait()) for _ in range(count)]
+    tasks: list[asyncio.Task[bool]] = [asyncio.create_task(asyncio.Event().wait()) for _ in range(count)]
     await asyncio.sleep(0)
     return tasks
 

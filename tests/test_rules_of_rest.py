@@ -188,10 +188,15 @@ def test_tracked_objects_count_old_ones_that_die(heap: Heap) -> None:
 
 def test_the_heap_is_given_back_unfrozen_also_on_errors() -> None:
     before = gc.get_freeze_count()
-    with pytest.raises(ZeroDivisionError), borrowed_heap() as lent:
-        lent.freeze()
-        assert gc.get_freeze_count() > before + 1_000
-        raise ZeroDivisionError
+
+    def fail_on_a_frozen_heap() -> None:
+        with borrowed_heap() as lent:
+            lent.freeze()
+            assert gc.get_freeze_count() > before + 1_000
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_on_a_frozen_heap()
     assert gc.get_freeze_count() <= before
 
 

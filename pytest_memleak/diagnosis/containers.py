@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import gc
 import itertools
-import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -161,7 +160,9 @@ def own_size(obj: object) -> int:
     pympler asks other types for their `len()`, which is the user's code.
     """
     if module_name(type(obj)) not in ("builtins", "collections"):
-        return sys.getsizeof(obj, 0)
+        measure: Any = type(obj).__sizeof__
+        # The user's own would be the user's code.
+        return int((object.__sizeof__ if type(measure) is types.FunctionType else measure)(obj))
     from pympler import asizeof
 
     return int(asizeof.flatsize(obj))
