@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
+import sys
 import tracemalloc
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
@@ -64,6 +66,29 @@ def _traces(snapshot: tracemalloc.Snapshot) -> Iterator[tuple[int, Stack]]:
     """
     for _, size, stack, _ in snapshot.traces._traces:  # type: ignore[attr-defined]
         yield size, stack
+
+
+_IS_3_11: Final = sys.version_info[:2] == (3, 11)
+_MANAGED_DICT: Final = 1 << 4
+# The collector's header and the two words of a managed `__dict__` stand before such an object.
+_HEADER_BYTES: Final = 4 * 8
+
+
+def stack_of(obj: object) -> Stack | None:
+    """Where an object was allocated, None when it is older than the trace or out of a free list.
+
+    Python 3.11 looks for instances that have a `__dict__` at the wrong address (mended in 3.12): there the
+    interpreter is asked for the right one.
+    """
+    trace = tracemalloc.get_object_traceback(obj)
+    if trace is not None:
+        return tuple((frame.filename, frame.lineno) for frame in reversed(trace))
+    if _IS_3_11 and type(obj).__flags__ & _MANAGED_DICT:
+        lookup = ctypes.pythonapi._PyTraceMalloc_GetTraceback
+        lookup.restype, lookup.argtypes = ctypes.py_object, (ctypes.c_uint, ctypes.c_size_t)
+        found: Stack | None = lookup(0, id(obj) - _HEADER_BYTES)
+        return found
+    return None
 
 
 Surveys = tuple[Survey, Survey, Survey]

@@ -3,25 +3,27 @@
 Only new objects are entered, so a walk stays among what the observed calls made and never comes near the
 modules whose traversal hangs some interpreters beside a live event loop. New is what tracemalloc has seen,
 or what the collector has met since the freeze: tracemalloc misses objects out of the interpreter's free
-lists, and on Python 3.11 all instances that have a `__dict__`.
+lists.
 """
 
 from __future__ import annotations
 
 import collections
 import gc
-import tracemalloc
 import types
 from collections.abc import Iterable
 from typing import Any, Final
 
 from pytest_memleak.diagnosis import retention, source
-from pytest_memleak.diagnosis.allocations import Places, as_site
+from pytest_memleak.diagnosis.allocations import Places, as_site, stack_of
 from pytest_memleak.diagnosis.containers import own_size
 from pytest_memleak.model import Site
 
 _MOST_OBJECTS: Final = 2_000
 """An object that keeps more is described by these."""
+
+
+_RECYCLED: Final = (dict, list, tuple, float, types.MethodType)
 
 
 class Fresh:
@@ -34,7 +36,7 @@ class Fresh:
 
     def is_new(self, obj: object) -> bool:
         """Whether an object was made by the observed calls."""
-        return id(obj) in self._ids or tracemalloc.get_object_traceback(obj) is not None
+        return id(obj) in self._ids or stack_of(obj) is not None
 
     def places_of(self, obj: object) -> Places | None:
         """Where an object was allocated: the user's place and the innermost one; None when it is older.
@@ -43,8 +45,11 @@ class Fresh:
         """
         found = _traced_places(obj)
         if found is None and id(obj) in self._ids:
-            parts = (_traced_places(part) for part in gc.get_referents(obj) if not _is_shared(part))
-            found = next((places for places in parts if places is not None), None)
+            parts = [part for part in gc.get_referents(obj) if not _is_shared(part)]
+            # A part out of a free list may show a stale trace: those that never are come first.
+            parts.sort(key=lambda part: type(part) in _RECYCLED)
+            traced = (_traced_places(part) for part in parts)
+            found = next((places for places in traced if places is not None), None)
         return found
 
     def site_of(self, obj: object) -> Site | None:
@@ -80,5 +85,5 @@ def _is_shared(obj: object) -> bool:
 
 
 def _traced_places(obj: object) -> Places | None:
-    stack = tracemalloc.get_object_traceback(obj)
-    return None if stack is None else source.nearest((frame.filename, frame.lineno) for frame in reversed(stack))
+    stack = stack_of(obj)
+    return None if stack is None else source.nearest(stack)
