@@ -20,7 +20,7 @@ import psutil
 
 from pytest_memleak.diagnosis import known
 from pytest_memleak.diagnosis.inquiry import Findings, Suspicion, inquire
-from pytest_memleak.model import Growth, Judgement, Leak, Outcome, Resource, Result, Round, RssAccount
+from pytest_memleak.model import Judgement, Leak, Outcome, Resource, Result, Round, RssAccount
 from pytest_memleak.probes.catalogue import Probes, read_uss
 from pytest_memleak.probes.heap import Heap, borrowed_heap
 from pytest_memleak.probes.ledger import Ledger
@@ -562,8 +562,3 @@ def _rss_notes(account: RssAccount, outcome: Outcome) -> list[str]:
     return [
         f"RSS grew {format_bytes(account.rss_bytes)} while live memory is flat: fragmentation, not a leak{returned}"
     ]
-
-
-def outlook(growth: Growth, requests_per_s: float) -> str:
-    """What a growth per request means per minute, as text."""
-    return f"{growth.per_call * requests_per_s * 60 / MB:.3g} MB/min at {requests_per_s:g} requests/s"
