@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -178,6 +179,8 @@ class _Hunt:
         self.started = self.clock()
         yield self.numbers.take(1)
         with borrowed_heap() as heap:
+            # Coming to rest would otherwise walk the whole heap each time, long before it is judged.
+            heap.hide()
             yield from self._warm_up()
             self.rss_first = self._now("rss")
             self.uss_first = read_uss()
@@ -213,9 +216,10 @@ class _Hunt:
             self.surroundings.empty_stores()
             gained = self._handles() - handles
             self.handles_per_call = max(0.0, gained / self.numbers.made)
-            if self.clock() - begun >= _WARM_UP_S or count >= _MAX_ROUND_CALLS or gained >= _ROUND_HANDLES / 2:
+            left = _WARM_UP_S - (self.clock() - begun)
+            if left <= 0 or count >= _MAX_ROUND_CALLS or gained >= _ROUND_HANDLES / 2:
                 return
-            count *= 2
+            count = min(2 * count, math.ceil(left / max(1e-9, self.seconds_per_call)))
 
     def _handles(self) -> int:
         """Descriptors, threads, tasks and processes: what the system runs out of, or slows down under."""
@@ -237,7 +241,7 @@ class _Hunt:
     def _watch(self, heap: Heap) -> Steps[tuple[Judgement, ...]]:
         """Rounds on a frozen heap until the judge knows, or the time is up."""
         yield from at_rest(self.probes)
-        heap.thaw()
+        heap.show()
         self.surroundings.prepare()
         self.surroundings.empty_stores()
         heap.freeze()
@@ -245,8 +249,13 @@ class _Hunt:
         self.ledger.clear()
         self.native_first = self._now("native")
         nominal = _ROUND_S / max(1e-9, self.seconds_per_call)
-        # One round goes by before the baseline: what the preparations left is gone then.
+        # One round goes by before the baseline: what the preparations left is gone then, and the judge has
+        # what it makes only once.
         yield from self._round(self._restrained(nominal, self.ledger))
+        yield from at_rest(self.probes)
+        self.ledger.read(self.numbers.made)
+        self._verdict(late=False)
+        self.ledger.clear()
         yield from at_rest(self.probes)
         self.ledger.read(self.numbers.made)
         memory_cap = _memory_cap()

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import pytest
 
 from pytest_memleak.probes.catalogue import SIGNALS, count_tasks, find_probes, list_tasks, read_uss, running_loops
 from pytest_memleak.probes.ledger import Ledger
+from pytest_memleak.probes.rest import forget_lookups
 
 needs_native = pytest.mark.skipif("native" in find_probes().missing, reason="the C heap in use has no statistics")
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts descriptors as Linux does")
@@ -290,3 +292,22 @@ def test_tasks_that_cannot_be_counted_are_missing_with_the_reason_given() -> Non
     probes = find_probes(tasks_missing="the loop runs in a process of its own")
     assert "tasks" not in probes.read
     assert probes.missing["tasks"] == "the loop runs in a process of its own"
+
+
+def test_names_that_c_code_looks_up_do_not_stay() -> None:
+    def look_up(count: int) -> None:
+        for _ in range(count):
+            # C code asks for "search" by its C string, a new text each time.
+            kept.append(re.finditer("x", "x"))
+        kept.clear()
+
+    probe = find_probes().read["blocks"]
+    kept: list[object] = []
+    look_up(5_000)
+    full = probe()
+    forget_lookups()
+    emptied = probe()
+    assert full - emptied > 200
+    look_up(5_000)
+    forget_lookups()
+    assert abs(probe() - emptied) < 20

@@ -7,7 +7,7 @@ import ctypes
 import dataclasses
 import sys
 import tracemalloc
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
 from pytest_memleak.diagnosis import source
@@ -33,14 +33,27 @@ Survey = Mapping[Stack, tuple[int, int, int]]
 """Live allocations by their stack: bytes, count, and the bytes in pieces that pymalloc hands to malloc."""
 
 
+# Three times as many calls in the same time; enough for a line that keeps something itself.
+_FEW_FRAMES: Final = 3
+
+
 @contextlib.contextmanager
-def tracing() -> Iterator[None]:
-    """Trace allocations; a trace that the user runs already is used as it is and left running."""
+def tracing() -> Iterator[Callable[[], None]]:
+    """Trace allocations; a trace that the user runs already is used as it is and left running.
+
+    Lends a function that begins anew with shallow stacks, for a growth so slow that it takes many calls.
+    """
     found = tracemalloc.is_tracing()
+
+    def shallow() -> None:
+        if not found and tracemalloc.is_tracing():
+            tracemalloc.stop()
+            tracemalloc.start(_FEW_FRAMES)
+
     if not found:
         tracemalloc.start(FRAMES)
     try:
-        yield
+        yield shallow
     finally:
         # The measured code may have stopped tracing itself.
         if not found and tracemalloc.is_tracing():

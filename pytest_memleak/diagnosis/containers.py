@@ -42,9 +42,14 @@ _SET_ENTRIES: Final = 100_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Census:
-    """Lengths by identity of the containers alive at one moment. It keeps none of them alive."""
+    """Lengths by identity of the containers alive at one moment. It keeps none of them alive.
+
+    `owners` are the identities of the namespaces and modules in which those stand that the collector does
+    not track: looking into every other namespace again, under tracing, would take a second.
+    """
 
     lengths: dict[int, int]
+    owners: set[int]
 
 
 def length_of(obj: object) -> int | None:
@@ -56,9 +61,12 @@ def length_of(obj: object) -> int | None:
 def census() -> Census:
     """Measure every container of the program. The heap must be thawed."""
     lengths: dict[int, int] = {}
-    for container, length in _measured(_MIN_LENGTH):
+    owners: set[int] = set()
+    for container, length, owner in _measured(_MIN_LENGTH):
         lengths[id(container)] = length
-    return Census(lengths)
+        if owner is not None:
+            owners.add(id(owner))
+    return Census(lengths, owners)
 
 
 def growing(before: Census, least: int) -> list[tuple[Any, int]]:
@@ -68,19 +76,22 @@ def growing(before: Census, least: int) -> list[tuple[Any, int]]:
     to its wrapper.
     """
     found = []
-    for container, length in _measured(_MIN_LENGTH + least):
+    tables_of_lru_caches: set[int] = set()
+    for container, length, _ in _measured(_MIN_LENGTH + least, before.owners):
         early = before.lengths.get(id(container))
         if early is not None and length - early >= least and container is not before.lengths:
             found.append((container, length - early))
-    found = [pair for pair in found if not holds_weakly(pair[0]) and not _is_table_of_lru_cache(pair[0])]
+            if type(container) is LRU_CACHE:
+                tables_of_lru_caches |= {id(part) for part in gc.get_referents(container) if type(part) is dict}
+    found = [pair for pair in found if id(pair[0]) not in tables_of_lru_caches and not holds_weakly(pair[0])]
     return sorted(found, key=lambda pair: -pair[1])
 
 
-def _measured(least: int) -> Iterator[tuple[Any, int]]:
-    """Each container of at least `least` entries with its length.
+def _measured(least: int, owners: set[int] | None = None) -> Iterator[tuple[Any, int, Any]]:
+    """Each container of at least `least` entries with its length, and its owner where it was found in one.
 
     Up to Python 3.13 the collector does not track a dict of atoms, the commonest cache there is: such
-    dicts (and bytearrays) are found in the namespaces that hold them.
+    dicts (and bytearrays) are found in the namespaces that hold them. `owners`: look into these only.
     """
     measures: dict[type, Measure | None] = {}
     for obj in gc.get_objects():
@@ -89,42 +100,32 @@ def _measured(least: int) -> Iterator[tuple[Any, int]]:
             measure = measures[kind]
         except KeyError:
             measure = measures[kind] = _measure_of(kind)
-        if measure is None:
-            if kind is types.ModuleType:
-                yield from _in_instances(obj, least)
-            continue
-        length = measure(obj)
+        length = -1 if measure is None else measure(obj)
         if length >= least:
-            yield obj, length
-        if kind is dict and length <= _NAMESPACE_LENGTH:
-            yield from _untracked(obj, least)
+            yield obj, length, None
+        is_namespace = kind is dict and length <= _NAMESPACE_LENGTH
+        if (is_namespace or kind is types.ModuleType) and (owners is None or id(obj) in owners):
+            parts: list[Any] = list(dict.values(obj)) if is_namespace else _parts_of_instances(obj)
+            for part in parts:
+                if type(part) in (dict, bytearray) and not gc.is_tracked(part) and len(part) >= least:
+                    yield part, len(part), obj
 
 
-def _in_instances(module: types.ModuleType, least: int) -> Iterator[tuple[Any, int]]:
-    """What the module's long-lived instances hold in attributes that live without a dict of their own."""
-    for value in list(vars(module).values()):
-        if type(value).__flags__ & _IS_HEAP_TYPE and not issubclass(type(value), (type, types.ModuleType)):
-            for attribute in gc.get_referents(value):
-                if type(attribute) in (dict, bytearray) and not gc.is_tracked(attribute) and len(attribute) >= least:
-                    yield attribute, len(attribute)
+def _parts_of_instances(module: types.ModuleType) -> list[object]:
+    """What the module's long-lived instances refer to: attributes may live without a dict of their own."""
+    instances = [
+        value
+        for value in list(vars(module).values())
+        if type(value).__flags__ & _IS_HEAP_TYPE and not issubclass(type(value), (type, types.ModuleType))
+    ]
+    return gc.get_referents(*instances)
 
 
 _IS_HEAP_TYPE: Final = 1 << 9
 
 
-def _untracked(namespace: dict[Any, Any], least: int) -> Iterator[tuple[Any, int]]:
-    for value in list(dict.values(namespace)):
-        kind = type(value)
-        if (kind is dict or kind is bytearray) and not gc.is_tracked(value) and len(value) >= least:
-            yield value, len(value)
-
-
 def _measure_of(kind: type) -> Measure | None:
     return next((measure for base, measure in _KINDS if issubclass(kind, base)), None)
-
-
-def _is_table_of_lru_cache(container: Any) -> bool:
-    return type(container) is dict and any(type(owner) is LRU_CACHE for owner in gc.get_referrers(container))
 
 
 def holds_weakly(container: Any) -> bool:

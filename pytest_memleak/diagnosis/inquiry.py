@@ -26,9 +26,11 @@ _WANTED_UNITS: Final = 40
 # Two halves of a leak weigh the same to within a fifth.
 _STEADY: Final = 5
 # Where nothing runs out, more calls make the bytes exact; descriptors and threads do run out.
-_WANTED_CALLS: Final = 240
+_WANTED_CALLS: Final = 120
 _MIN_CALLS: Final = 30
-_MAX_S: Final = 4.0
+_MAX_S: Final = 2.5
+# Where the calls wanted would take so many times as long, stacks are cut short.
+_PATIENCE: Final = 3
 _FIRST_CALLS: Final = 3
 """Made under tracing before anything is read: they tell how slow a traced call is."""
 
@@ -84,10 +86,12 @@ def inquire(
     made_before = numbers.made
     threads, tasks, fds = handles.thread_ids(), handles.task_ids(loops), handles.open_fds()
     heap.freeze()
-    with allocations.tracing():
-        before = clock()
-        yield numbers.take(_FIRST_CALLS)
-        share = _share(suspicion, (clock() - before) / _FIRST_CALLS)
+    with allocations.tracing() as shallow:
+        taken = yield from _timed_calls(numbers, clock)
+        if calls_wanted(suspicion) * taken > _PATIENCE * _MAX_S:
+            shallow()
+            taken = yield from _timed_calls(numbers, clock)
+        share = _share(suspicion, taken)
         empty_stores()
         yield from at_rest(probes)
         levels = _Levels(probes)
@@ -117,6 +121,13 @@ def inquire(
         known=_known(held, notes),
         shown_again=levels.shown_again(suspicion, traced=bool(held.kept or held.known or held.loose or sites)),
     )
+
+
+def _timed_calls(numbers: CallNumbers, clock: Callable[[], float]) -> Steps[float]:
+    """The seconds that a call takes under tracing."""
+    before = clock()
+    yield numbers.take(_FIRST_CALLS)
+    return (clock() - before) / _FIRST_CALLS
 
 
 def _share(suspicion: Suspicion, traced_seconds_per_call: float) -> int:

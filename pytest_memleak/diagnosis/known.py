@@ -26,10 +26,13 @@ _BOUND_ATTRIBUTES: Final = (
     "max_entries",
 )
 
-# unittest.mock keeps every call, pytest's monkeypatch every replaced attribute until the test ends.
+# unittest.mock keeps every call, pytest's monkeypatch every replaced attribute until the test ends. What is
+# emptied after each call anyway stands here for what escapes: a mock that is made late, a fixture of the session.
 _RECORDERS: Final = {
     ("unittest.mock", "_CallList"): "unittest.mock records every call",
     ("_pytest.monkeypatch", "MonkeyPatch"): "monkeypatch keeps what it replaced until the test ends",
+    ("pytest_mock.plugin", "MockCache"): "pytest-mock keeps every patch until its fixture ends",
+    ("pytest_mock.plugin", "MockerFixture"): "pytest-mock keeps every patch until its fixture ends",
     ("_pytest.logging", "LogCaptureHandler"): "pytest captures the log",
     ("_pytest.recwarn", "WarningsRecorder"): "pytest records warnings",
 }

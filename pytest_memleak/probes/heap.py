@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 # Python 3.12 itself freezes 375 objects at start-up and never thaws them; a program that freezes its heap
@@ -17,9 +17,19 @@ from typing import Final
 _INTERPRETERS_OWN: Final = 2_000
 
 
+def _nothing() -> int:
+    return 0
+
+
+# PyPy's collector has nothing to freeze.
+_freeze: Final[Callable[[], object]] = getattr(gc, "freeze", _nothing)
+_unfreeze: Final[Callable[[], object]] = getattr(gc, "unfreeze", _nothing)
+_count_frozen: Final[Callable[[], int]] = getattr(gc, "get_freeze_count", _nothing)
+
+
 def is_frozen_by_program() -> bool:
     """Whether the program has frozen its heap itself."""
-    return gc.get_freeze_count() > _INTERPRETERS_OWN
+    return _count_frozen() > _INTERPRETERS_OWN
 
 
 class Heap:
@@ -27,24 +37,32 @@ class Heap:
 
     __slots__ = ()
 
+    def hide(self) -> None:
+        """Move all that lives out of the collector's sight, dead cycles too: costs nothing."""
+        _freeze()
+
+    def show(self) -> None:
+        """Give everything back to the collector."""
+        _unfreeze()
+
     def freeze(self) -> None:
         """Collect, then move all that lives out of the collector's sight."""
         gc.collect()
-        gc.freeze()
+        _freeze()
 
     def thaw(self) -> None:
         """Give everything back to the collector and let it collect what died meanwhile.
 
         A finalizer that ran in the first collection may leave something for a second.
         """
-        gc.unfreeze()
+        _unfreeze()
         if gc.collect():
             gc.collect()
 
     def refresh(self) -> None:
         """Thaw, so that frozen objects that died meanwhile are collected, and freeze again."""
         self.thaw()
-        gc.freeze()
+        _freeze()
 
 
 @contextlib.contextmanager
@@ -58,6 +76,6 @@ def borrowed_heap() -> Iterator[Heap]:
     try:
         yield Heap()
     finally:
-        gc.unfreeze()
+        _unfreeze()
         if frozen_before:
-            gc.freeze()
+            _freeze()
