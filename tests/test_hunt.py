@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from pytest_memleak.hunt import NoSurroundings, hunt
+from pytest_memleak.hunt import hunt
+from pytest_memleak.hunt.surroundings import NoSurroundings
 from pytest_memleak.model import Outcome, Resource, Result
 from pytest_memleak.probes.catalogue import find_probes
 from pytest_memleak.settings import Settings

@@ -35,6 +35,11 @@ class Probes:
     missing: dict[str, str]
     objects: TrackedObjects | None = None
 
+    def now(self, signal: str) -> int:
+        """A reading of one signal; 0 where it is missing."""
+        probe = self.read.get(signal)
+        return probe() if probe else 0
+
     def refreeze(self) -> None:
         """The heap was frozen or thawed: what was known of it is void."""
         if self.objects is not None:

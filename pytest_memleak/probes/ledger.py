@@ -41,9 +41,13 @@ class Ledger:
         """Forget all rows; the memory stays allocated."""
         self.length = 0
 
-    def column(self, signal: str, first: int = 0) -> Sequence[int]:
-        """A copy of one signal's readings from row `first` on."""
-        return self.columns[signal][first : self.length]
+    def column(self, signal: str) -> Sequence[int]:
+        """A copy of one signal's readings."""
+        return self.columns[signal][: self.length]
+
+    def calls_made(self) -> Sequence[int]:
+        """A copy of the calls made when each row was read."""
+        return self.calls[: self.length]
 
     def latest(self, signal: str) -> int:
         """The last reading of a signal."""

@@ -8,8 +8,8 @@ Memory is judged on two signals, Python's blocks and the C heap, since neither s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Protocol
 
 from pytest_memleak.model import NO_GROWTH, Budget, Growth, Judgement, Outcome, Resource
 from pytest_memleak.units import format_bound, format_bytes, format_bytes_bound, format_count, format_rate
@@ -109,6 +109,22 @@ class Rounds:
         """The rise of a signal since the baseline."""
         levels = self.levels[signal]
         return levels[-1] - levels[0] if levels else 0
+
+
+class Readings(Protocol):
+    """A table of readings, one row per round; see `probes.ledger`."""
+
+    def column(self, signal: str) -> Sequence[int]:
+        """One signal's readings."""
+
+    def calls_made(self) -> Sequence[int]:
+        """The calls made when each row was read."""
+
+
+def rounds(readings: Readings, signals: Iterable[str], *, whole: bool = False) -> Rounds:
+    """The rows of a table as rounds, with the columns of `signals`."""
+    levels = {signal: readings.column(signal) for signal in signals}
+    return Rounds(calls=readings.calls_made(), levels=levels, whole=whole)
 
 
 def judge(rounds: Rounds, budget: Budget, demand: Demand = SUSPECT) -> tuple[Judgement, ...]:
