@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ SCRIPTED = """
             ),
             leaks=leaks(name) if outcome is Outcome.LEAK else (),
             sensitivity="no leak above 0.02 objects or 3 B a request (99 %)" if outcome is Outcome.CLEAN else "",
-            why="as scripted", unit="call",
+            why="as scripted", unit="call", reason=settings.reason,
             rss=RssAccount(rss_bytes=8192, uss_bytes=8192, native_bytes=4096),
             table=tuple(Round(calls=n * 500, blocks=n, objects=n, native_bytes=n, rss_bytes=n) for n in range(7)),
         )
@@ -149,16 +150,33 @@ def words_of(result: pytest.RunResult) -> str:
     return " ".join(output_of(result).split())
 
 
+def plain(line: str) -> str:
+    """A line without its colours."""
+    return re.sub(r"\x1b\[[\d;]*m", "", line)
+
+
 def lines_of_section(result: pytest.RunResult, title: str) -> list[str]:
     """The lines below one of pytest's `=== title ===`, up to the next of them."""
     lines: list[str] = []
     inside = False
     for line in result.stdout.lines:
-        if line.startswith("=") and line.endswith("="):
+        if plain(line).startswith("=") and plain(line).endswith("="):
             inside = f" {title} " in line
         elif inside:
             lines.append(line)
     return lines
+
+
+def failures_of(result: pytest.RunResult) -> dict[str, list[str]]:
+    """What was told of each failing test, by its name."""
+    told: dict[str, list[str]] = {}
+    for line in lines_of_section(result, "FAILURES"):
+        title = re.fullmatch(r"_+ (\S+) _+", line)
+        if title:
+            told[title[1]] = []
+        else:
+            told[next(reversed(told))].append(line)
+    return told
 
 
 def kept_file(pytester: pytest.Pytester, name: str) -> str:

@@ -360,7 +360,7 @@ def test_a_leak_without_line_or_holder_is_told_by_what_it_is() -> None:
         ),
         (
             (judged(Resource.OBJECTS, 1), judged(Resource.FDS, 1), judged(Resource.THREADS, 1.001)),
-            "1 object and 1 file descriptor and 1 thread per request",
+            "1 object, 1 file descriptor and 1 thread per request",
         ),
         ((judged(Resource.TASKS, 1), judged(Resource.CHILDREN, 1)), "1 asyncio task and 1 child process per request"),
         (
@@ -433,7 +433,7 @@ def test_what_cannot_be_read_is_a_dash_in_the_table_of_rounds() -> None:
 def test_a_canary_that_was_missed_says_what_to_change() -> None:
     assert text.canary_missed(SEARCH) == (
         f"test_search: a planted leak of the budget's size was not convicted (INCONCLUSIVE: {SEARCH.why}); "
-        "give the test more time (max_time) or a budget that its noise allows"
+        "give the test more time (max_time), a budget that its noise allows, or a narrower ignore"
     )
 
 
@@ -476,7 +476,7 @@ def test_a_resource_that_was_not_judged_is_a_dash() -> None:
 
 
 def test_footnotes_say_what_the_table_cannot() -> None:
-    assert list(table.footnotes(RUN, fails=False, verbose=False)) == [
+    assert list(table.footnotes(RUN, width=200, fails=False, verbose=False)) == [
         "growth is per call; MB/min at 50 requests/s",
         "GET /pages: caplog kept 3,012 records and was emptied",
         f"INCONCLUSIVE test_search: {SEARCH.why} (--memleak-inconclusive=fail makes this a failure)",
@@ -485,11 +485,11 @@ def test_footnotes_say_what_the_table_cannot() -> None:
 
 
 def test_verbose_footnotes_say_what_a_pass_excludes() -> None:
-    assert f"{LISTING.name}: {LISTING.sensitivity}" in list(table.footnotes(RUN, fails=False, verbose=True))
+    assert f"{LISTING.name}: {LISTING.sensitivity}" in list(table.footnotes(RUN, width=200, fails=False, verbose=True))
 
 
 def test_a_doubt_that_fails_its_test_needs_no_advice() -> None:
-    (doubt,) = [line for line in table.footnotes(RUN, fails=True, verbose=False) if line.startswith("INCONCLUSIVE")]
+    (doubt,) = [line for line in table.footnotes(RUN, width=200, fails=True, verbose=False) if line.startswith("INCONCLUSIVE")]
     assert doubt == f"INCONCLUSIVE test_search: {SEARCH.why}"
 
 
@@ -497,7 +497,7 @@ def test_footnotes_name_each_rate_and_each_missing_probe_once() -> None:
     results = [
         dataclasses.replace(PAGES, notes=(), budget=Budget(requests_per_s=rate)).to_dict() for rate in (250, 50, 50)
     ]
-    assert list(table.footnotes(results, fails=False, verbose=False)) == [
+    assert list(table.footnotes(results, width=200, fails=False, verbose=False)) == [
         "growth is per call; MB/min at 50, 250 requests/s",
         "not read here: tasks: trio has no asyncio tasks",
     ]

@@ -14,7 +14,7 @@ from pytest_memleak import settings
 from pytest_memleak.hunt import hunt
 from pytest_memleak.model import Budget, Outcome, Result
 from pytest_memleak.plugin import LAYERS, vacuity
-from pytest_memleak.plugin.measuring import Measuring, named_fixtures, record
+from pytest_memleak.plugin.measuring import LeakFound, Measuring, named_fixtures, record
 from pytest_memleak.plugin.stores import HarnessStores
 from pytest_memleak.probes.catalogue import find_probes, running_loops
 from pytest_memleak.reports import text
@@ -51,8 +51,8 @@ class EndpointResults(Mapping[str, Result]):
         """Fail the test with the full report when an endpoint leaks; a leak that several share is told once."""
         leaking = [result for result in self._results.values() if result.outcome is Outcome.LEAK]
         if leaking:
-            message = text.explain_all(leaking, width=self._width, again=text.command_again(self._nodeid))
-            pytest.fail(message, pytrace=False)
+            report = text.explain_all(leaking, width=self._width, again=text.command_again(self._nodeid))
+            raise LeakFound(report, "; ".join(map(text.sentence, leaking)))
 
 
 class Memleak:

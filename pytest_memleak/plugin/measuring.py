@@ -88,7 +88,8 @@ class Measuring:
             return
         if result.outcome is Outcome.INCONCLUSIVE and self.configured.get("inconclusive", "warn") != "fail":
             return
-        raise LeakFound(result, item.nodeid, self.summary.width())
+        again = text.command_again(item.nodeid)
+        raise LeakFound(text.explain(result, width=self.summary.width(), again=again), text.sentence(result))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -129,9 +130,9 @@ FAILED_CALL = pytest.StashKey[int]()
 class LeakFound(Failed):
     """A test leaks: the failure that pytest shows without a traceback."""
 
-    def __init__(self, result: Result, nodeid: str, width: int) -> None:
-        super().__init__(text.explain(result, width=width, again=text.command_again(nodeid)), pytrace=False)
-        self.sentence = text.sentence(result)
+    def __init__(self, report: str, sentence: str) -> None:
+        super().__init__(report, pytrace=False)
+        self.sentence = sentence
 
 
 class Measurement:

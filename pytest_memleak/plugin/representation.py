@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from _pytest._code.code import ExceptionChainRepr
@@ -23,15 +24,20 @@ class LeakRepr(ExceptionChainRepr):
             return
         for element, _, _ in self.chain:
             lines = [line for entry in element.reprentries for line in getattr(entry, "lines", ())]
-            for number, line in enumerate("\n".join(lines).split("\n")):
-                tw.line(line, **_markup_of(line, first=number == 0))
+            is_sentence = True
+            for line in "\n".join(lines).split("\n"):
+                is_sentence = is_sentence and bool(line)
+                tw.line(line, **_markup_of(line, is_sentence=is_sentence))
         for name, content, sep in self.sections:
             tw.sep(sep, name)
             tw.line(content)
 
 
-def _markup_of(line: str, *, first: bool) -> dict[str, bool]:
-    if first or line.startswith("leak "):
+_TITLE: Final = re.compile(r"leak( \d+ of \d+)?(: .*)?")
+
+
+def _markup_of(line: str, *, is_sentence: bool) -> dict[str, bool]:
+    if is_sentence or _TITLE.fullmatch(line):
         return {"red": True, "bold": True}
     if set(line.strip()) == {"~"}:
         return {"red": True}

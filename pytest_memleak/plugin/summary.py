@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -15,6 +15,10 @@ _SAVE, _RESTORE, _ERASE_REST = "\x1b7", "\x1b8", "\x1b[K"
 _LEAST_ROOM = 24
 _REFRESH_S = 0.2
 
+_MARKUP: Final = {"LEAK": {"red": True}, "INCONCLUSIVE": {"yellow": True}, "CLEAN": {"green": True}}
+# Where a leak was planted, a conviction is what passes.
+_CANARY_MARKUP: Final = {"LEAK": {"green": True}, "INCONCLUSIVE": {"red": True}, "CLEAN": {"red": True}}
+
 
 class Summary:
     """Collects results as plain values, since those of xdist's workers come as such."""
@@ -23,6 +27,7 @@ class Summary:
         self.config = config
         self.results: list[Mapping[str, Any]] = []
         self._fails = configured.get("inconclusive", "warn") == "fail"
+        self._canary = bool(configured.get("canary", False))
         self._shown = False
         self._shown_at = 0.0
 
@@ -61,9 +66,13 @@ class Summary:
         shown = [result for result in self.results if not quiet or result["outcome"] != "CLEAN"]
         if not shown:
             return
-        reporter.section("memory growth", "=")
-        markup = {"LEAK": {"red": True}, "INCONCLUSIVE": {"yellow": True}, "CLEAN": {"green": True}}
+        # `section` would leave pytest's line of dots open, and an empty line below its title.
+        reporter.write_sep("=", "memory growth beside a planted leak" if self._canary else "memory growth")
+        markup = _CANARY_MARKUP if self._canary else _MARKUP
         for line, outcome in table.rows(shown, width=reporter._tw.fullwidth, verbose=self.config.get_verbosity() > 0):
             reporter.write_line(line, **markup.get(outcome, {}))
-        for line in table.footnotes(shown, fails=self._fails, verbose=self.config.get_verbosity() > 0):
+        verbose = self.config.get_verbosity() > 0
+        for line in table.footnotes(shown, width=reporter._tw.fullwidth, fails=self._fails, verbose=verbose):
             reporter.write_line(line)
+        if self._canary:
+            reporter.write_line("every LEAK here is the planted one, convicted as it should be (--memleak-canary)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -29,8 +30,15 @@ def rows(results: Sequence[Mapping[str, Any]], *, width: int, verbose: bool) -> 
         yield _line(_cut(_name(result, verbose=verbose), room), cells, room), result["outcome"]
 
 
-def footnotes(results: Sequence[Mapping[str, Any]], *, fails: bool, verbose: bool) -> Iterator[str]:
-    """What the table cannot say: what is inconclusive and why, what was left out, what a pass excludes."""
+def footnotes(results: Sequence[Mapping[str, Any]], *, width: int, fails: bool, verbose: bool) -> Iterator[str]:
+    """What the table cannot say, wrapped: what is inconclusive and why, what was left out, what a pass excludes."""
+    for note in _footnotes(results, fails=fails, verbose=verbose):
+        yield from textwrap.wrap(
+            note, width - 1, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+
+
+def _footnotes(results: Sequence[Mapping[str, Any]], *, fails: bool, verbose: bool) -> Iterator[str]:
     rates = sorted({result["budget"]["requests_per_s"] for result in results})
     yield f"growth is per call; MB/min at {', '.join(f'{rate:g}' for rate in rates)} requests/s"
     for result in results:

@@ -35,7 +35,12 @@ def growth_words(result: Result) -> str:
     guilty = [judgement for judgement in result.judgements if judgement.outcome is Outcome.LEAK]
     shown = guilty or [judgement for judgement in result.judgements if judgement.resource is Resource.MEMORY]
     words = [_amount(judgement) for judgement in shown]
-    return f"{' and '.join(words) or 'nothing'} per {result.unit}"
+    return f"{_enumerated(words) or 'nothing'} per {result.unit}"
+
+
+def _enumerated(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return ", ".join([*words[:-2], " and ".join(words[-2:])])
 
 
 def explain(result: Result, *, width: int, again: str) -> str:
@@ -72,7 +77,7 @@ def canary_missed(result: Result) -> str:
     """The failure of a test whose planted leak was not convicted."""
     return (
         f"{result.name}: a planted leak of the budget's size was not convicted ({result.outcome.value}: {result.why}); "
-        "give the test more time (max_time) or a budget that its noise allows"
+        "give the test more time (max_time), a budget that its noise allows, or a narrower ignore"
     )
 
 
@@ -156,7 +161,7 @@ def _site(label: str, site: Site, unit: str, width: int) -> Iterator[str]:
     frame = site.frame
     amount = ""
     if site.bytes_per_call:
-        pieces = f" in {format_rate(site.count_per_call)} allocations" if site.count_per_call else ""
+        pieces = _pieces_words(site.count_per_call) if site.count_per_call else ""
         amount = f": {format_bytes(site.bytes_per_call)}{pieces} per {unit}"
     function = f" in {frame.function}" if frame.function else ""
     yield from _field(label, f"{frame}{function}{amount}", width)
@@ -167,6 +172,11 @@ def _site(label: str, site: Site, unit: str, width: int) -> Iterator[str]:
         yield from _field(
             "", f"inside {site.inner}" + (f" in {site.inner.function}" if site.inner.function else ""), width
         )
+
+
+def _pieces_words(count: float) -> str:
+    words = format_rate(count)
+    return f" in {words} allocation{'' if words == '1' else 's'}"
 
 
 def _holder_words(leak: Leak, unit: str) -> str:
@@ -222,7 +232,8 @@ def _remarks(result: Result, width: int) -> Iterator[str]:
 
 def _field(label: str, text: str, width: int, *, wrap: bool = True) -> Iterator[str]:
     """`  label text`, continued under the text."""
-    head = f"  {label:<6}"
+    # "reason" is one letter longer than the others.
+    head = f"  {label:<5} "
     if not wrap:
         yield head + text
         return

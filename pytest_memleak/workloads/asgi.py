@@ -100,16 +100,25 @@ def endpoint(
     match = _ENDPOINT.fullmatch(spelt)
     if match is None:
         raise EndpointError(f"endpoint {spelt!r}: expects 'METHOD /path', such as 'GET /items/{{item_id}}'")
-    given = {name.lower(): value for name, value in (headers or {}).items()}
+    given = _checked_headers(headers or {})
     given.setdefault("host", "testserver")
     if json_body is not None:
         given.setdefault("content-type", "application/json")
 
     def body(number: int) -> bytes:
         if json_body is not None:
-            return json.dumps(json_body(number) if callable(json_body) else json_body).encode()
+            value = json_body(number) if callable(json_body) else json_body
+            try:
+                return json.dumps(value).encode()
+            except (TypeError, ValueError) as error:
+                raise EndpointError(f"json: expects what JSON can say, got {value!r} ({error})") from None
         made = content(number) if callable(content) else content
-        return made.encode() if isinstance(made, str) else bytes(made or b"")  # type: ignore[call-overload]
+        if not isinstance(made, (str, bytes, bytearray, memoryview, type(None))):
+            raise EndpointError(f"content: expects text or bytes, got {made!r}")
+        return made.encode() if isinstance(made, str) else bytes(made or b"")
+
+    if not callable(json_body) and not callable(content):
+        body(0)
 
     return Endpoint(
         method=match["method"],
@@ -118,6 +127,19 @@ def endpoint(
         body=body,
         headers=tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in given.items()),
     )
+
+
+def _checked_headers(headers: object) -> dict[str, str]:
+    if not isinstance(headers, Mapping):
+        raise EndpointError(f"headers: expects a mapping of text to text, got {headers!r}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise EndpointError(f"headers: expects text, got {name!r}: {value!r}")
+        try:
+            f"{name}{value}".encode("latin-1")
+        except UnicodeEncodeError:
+            raise EndpointError(f"headers: HTTP carries Latin-1 only, got {name!r}: {value!r}") from None
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def placeholders(spelt: str) -> set[str]:
