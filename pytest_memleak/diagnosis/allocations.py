@@ -33,8 +33,8 @@ Survey = Mapping[Stack, tuple[int, int, int]]
 """Live allocations by their stack: bytes, count, and the bytes in pieces that pymalloc hands to malloc."""
 
 
-# Three times as many calls in the same time; enough for a line that keeps something itself.
-_FEW_FRAMES: Final = 3
+# Three to four times as many calls in the same time; enough for a line that keeps something itself.
+_FEW_FRAMES: Final = 2
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ _STEADY: Final = 5
 # Where nothing runs out, more calls make the bytes exact; descriptors and threads do run out.
 _WANTED_CALLS: Final = 120
 _MIN_CALLS: Final = 30
-_MAX_S: Final = 2.5
+_MAX_S: Final = 1.7
 # Where the calls wanted would take so many times as long, stacks are cut short.
 _PATIENCE: Final = 3
 _FIRST_CALLS: Final = 3

@@ -14,10 +14,10 @@ from pytest_memleak.units import MB
 from pytest_memleak.verdict import exact
 from pytest_memleak.workloads.steps import CallNumbers, Steps
 
-ROUND_S: Final = 0.08
+ROUND_S: Final = 0.07
 """Long against settling (a millisecond or two), short enough for seven readings in a second."""
 
-_WARM_UP_S: Final = 0.15
+_WARM_UP_S: Final = 0.12
 _MIN_ROUND_CALLS: Final = 4
 # A leak of 1 in 1,000 calls needs thousands of calls; beyond this a round only delays the early stop.
 _MAX_ROUND_CALLS: Final = 20_000

@@ -15,11 +15,11 @@ from pytest_memleak.probes.catalogue import Probes
 from pytest_memleak.workloads.steps import Rest, Steps
 
 # The first pause lets other threads and the loop have one turn, enough for an in-process ASGI call; the
-# test client's threads take one or two milliseconds. Together 31 ms, in a round of 80 ms or more.
+# test client's threads take one or two milliseconds. Together 31 ms, in a round of 70 ms or more.
 _PAUSES_S: Final = (0.0, 0.0, 0.001, 0.002, 0.004, 0.008, 0.016)
 
 # Before a conviction: long enough for background tasks of a tenth of a second to end. 0.9 s at the most.
-_DEEP_PAUSES_S: Final = (0.02, 0.02, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4)
+_DEEP_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4)
 
 
 _WATCHED: Final = ("objects", "blocks", "threads", "tasks")
