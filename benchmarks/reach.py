@@ -7,7 +7,8 @@ heap    the same straight into the app, beside 3 million live objects: the media
         median beside none, from runs that alternate
 import  importing the plugin after pytest costs 5 ms at the most, and imports nothing heavy
 
-Seconds are `Result.seconds`: from the first call to the verdict with its diagnosis, freezing the heap included.
+Seconds are from the first call to the conviction (confirmed) or the pass, freezing the heap included; a conviction's
+diagnosis, which repeats the calls under tracemalloc, is told beside them.
 Every run must keep the limit, but for `heap` and `import`, which compare medians. Each run is a process of its own.
 
 Goal: all of these.
@@ -203,13 +204,14 @@ class Reach:
         ]
 
     def _verdicts(self, what: str, test: str, *, wanted: str, limit_s: float) -> Line:
-        outcomes, seconds, calls = [], [], []
+        outcomes, seconds, calls, diagnosed = [], [], [], []
         for number in range(self._runs):
             run = run_pytest(test, limit_s=_LIMIT_S)
             outcome = _outcome(run)
             outcomes.append(outcome)
             if run.results:
-                seconds.append(run.results[0]["seconds"])
+                diagnosed.append(run.results[0]["diagnosis_seconds"])
+                seconds.append(run.results[0]["seconds"] - diagnosed[-1])
                 calls.append(run.results[0]["calls"])
             if outcome != wanted or not run.results or seconds[-1] > limit_s:
                 keep_run(self._kept, f"{what.replace(' ', '-').replace(',', '')}-{number}", run)
@@ -217,6 +219,7 @@ class Reach:
         told = ", ".join(f"{outcome} {outcomes.count(outcome)}" for outcome in dict.fromkeys(outcomes))
         if seconds:
             told += f", median {statistics.median(seconds):.2f} s, max {max(seconds):.2f} s"
+            told += f" + {statistics.median(diagnosed):.1f} s" if any(diagnosed) else ""
             told += f", {int(statistics.median(calls)):,} calls"
         right = all(outcome == wanted for outcome in outcomes)
         return Line(

@@ -191,6 +191,8 @@ class Result:
     calls: int
     rounds: int
     seconds: float
+    """From the first call on, the diagnosis included."""
+
     judgements: tuple[Judgement, ...] = ()
     leaks: tuple[Leak, ...] = ()
     notes: tuple[str, ...] = ()
@@ -204,6 +206,9 @@ class Result:
     unit: str = "request"
     reason: str = ""
     """Why the test has its budget, in the user's words."""
+
+    diagnosis_seconds: float = 0.0
+    """How much of `seconds` the diagnosis took."""
 
     def growth(self, resource: Resource) -> Growth:
         """The growth of one resource; zero when it was not judged."""

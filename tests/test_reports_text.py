@@ -489,7 +489,8 @@ def test_verbose_footnotes_say_what_a_pass_excludes() -> None:
 
 
 def test_a_doubt_that_fails_its_test_needs_no_advice() -> None:
-    (doubt,) = [line for line in table.footnotes(RUN, width=200, fails=True, verbose=False) if line.startswith("INCONCLUSIVE")]
+    lines = table.footnotes(RUN, width=200, fails=True, verbose=False)
+    (doubt,) = [line for line in lines if line.startswith("INCONCLUSIVE")]
     assert doubt == f"INCONCLUSIVE test_search: {SEARCH.why}"
 
 

@@ -407,10 +407,12 @@ def test_memory_without_a_limit_is_never_blamed() -> None:
     assert (judgement.outcome, judgement.limit, judgement.why) == (CLEAN, None, "not limited")
 
 
-def test_objects_without_a_limit_are_not_judged() -> None:
+def test_objects_without_a_limit_are_measured_and_not_judged() -> None:
     rounds = objects(lambda made: made, equal(250, 9))
-    resources = [judgement.resource for judgement in judge(rounds, Budget(objects_per_request=None))]
-    assert resources == [Resource.MEMORY]
+    judgements = {judgement.resource: judgement for judgement in judge(rounds, Budget(objects_per_request=None))}
+    found = judgements[Resource.OBJECTS]
+    assert (found.outcome, found.limit, found.why) == (CLEAN, None, "not limited")
+    assert found.growth.per_call == pytest.approx(1)
 
 
 # Memory has two witnesses.

@@ -31,6 +31,7 @@ _BOUND_ATTRIBUTES: Final = (
 _RECORDERS: Final = {
     ("unittest.mock", "_CallList"): "unittest.mock records every call",
     ("_pytest.monkeypatch", "MonkeyPatch"): "monkeypatch keeps what it replaced until the test ends",
+    ("coverage.collector", "Collector"): "coverage keeps a tracer of every thread",
     ("pytest_mock.plugin", "MockCache"): "pytest-mock keeps every patch until its fixture ends",
     ("pytest_mock.plugin", "MockerFixture"): "pytest-mock keeps every patch until its fixture ends",
     ("_pytest.logging", "LogCaptureHandler"): "pytest captures the log",

@@ -12,6 +12,7 @@ import collections
 import dataclasses
 import gc
 import itertools
+import re
 import sys
 import time
 import types
@@ -161,12 +162,27 @@ def _described(chain: Sequence[Any], roots: Mapping[int, str], *, rooted: bool) 
         chain = [first, *chain]
     name = roots.get(id(first)) or _own_name(first)
     labels = [name]
+    passed_state = in_state = False
     for owner, owned in itertools.pairwise(chain):
         step = _step(owner, owned)
-        if step:
+        passed_state = passed_state or _is_state(owner)
+        if in_state:
+            step = _ITEM.sub(r".\1", step)
+        # `app.state.name` stands in a dict inside of the state.
+        in_state = passed_state and step == "._state"
+        if step and not in_state:
             name = _joined(name, step)
             labels.append(step)
     return Path(labels=tuple(labels), name=name, rooted=rooted, is_users=_is_users_root(first, roots))
+
+
+_ITEM: Final = re.compile(r"\['(\w+)'\]")
+
+
+def _is_state(obj: object) -> bool:
+    """Whether an object is Starlette's `State`, as in `app.state`."""
+    kind = type(obj)
+    return kind.__qualname__ == "State" and source.module_name(kind) == "starlette.datastructures"
 
 
 def _is_users_root(root: object, roots: Mapping[int, str]) -> bool:

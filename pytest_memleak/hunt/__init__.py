@@ -107,6 +107,7 @@ class _Hunt:
         )
         self.rss = RssWatch(probes)
         self.started = 0.0
+        self.diagnosis_s = 0.0
 
     def run(self) -> Steps[Result]:
         self.started = self.clock()
@@ -133,7 +134,9 @@ class _Hunt:
                 earlier = confirmed
             # Before tracemalloc and memray take their share.
             account = self.rss.account(Outcome.LEAK)
+            convicted = self.clock()
             findings = yield from self._inquire(heap, confirmed)
+            self.diagnosis_s = self.clock() - convicted
             final = conclusion.final_judgements(confirmed, findings, self.budget, self.settings.ignore)
             return self._result(final, findings, account)
 
@@ -224,6 +227,7 @@ class _Hunt:
             calls=self.pace.made,
             rounds=max(0, self.ledger.length - 1),
             seconds=self.clock() - self.started,
+            diagnosis_seconds=self.diagnosis_s,
             judgements=tuple(judgements),
             leaks=leaks,
             notes=tuple(notes),

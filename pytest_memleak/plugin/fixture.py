@@ -235,7 +235,6 @@ class _Runs:
         unreached = self._counts.never_reached()
         if unreached:
             pytest.fail(vacuity.unreached(self._name, unreached), pytrace=False)
-        self._stores.first_call_is_over()
         self._stores.find()
 
     def empty_stores(self) -> None:

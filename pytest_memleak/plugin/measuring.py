@@ -110,7 +110,8 @@ class Measuring:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call":
+        # A subtest's report repeats what its test has measured so far.
+        if report.when == "call" and not hasattr(report, "context"):
             self.summary.add(getattr(report, "memleak_results", ()))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -213,8 +214,9 @@ class Measurement:
         return measured
 
     def _begin(self, number: int) -> None:
-        self.leak_call.number = number
+        # What the call before left undone is still that call's failure.
         self.stores.before_call()
+        self.leak_call.number = number
 
     def _hunt(self, loops: Sequence[asyncio.AbstractEventLoop]) -> Steps[Result]:
         reason = "" if loops or not runs_trio() else "trio has no asyncio tasks"
@@ -234,7 +236,6 @@ class TestSurroundings:
     def prepare(self) -> None:
         """Look for what records, before the heap is frozen."""
         vacuity.refuse_unreached(self._measurement.item, self._measurement.counts)
-        self._measurement.stores.first_call_is_over()
         self._measurement.stores.find()
 
     def empty_stores(self) -> None:

@@ -10,15 +10,23 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
-from typing import Any
+from typing import Any, Final
 
 import pytest
+
+from pytest_memleak.plugin.mocks import MockRecords
+from pytest_memleak.plugin.subtests import SubtestReports
+from pytest_memleak.plugin.tracers import ThreadTracers
+from pytest_memleak.plugin.undoing import Undoing, undoings
+
+_READERS: Final = ("capsys", "capfd", "capsysbinary", "capfdbinary", "capteesys")
 
 
 class HarnessStores:
     """The stores of one test. `find` looks for them, `before_call` and `empty` keep them from growing."""
 
     def __init__(self, item: pytest.Item) -> None:
+        self._item = item
         manager = item.config.pluginmanager
         self._capture: Any = manager.getplugin("capturemanager")
         logging_plugin: Any = manager.getplugin("logging-plugin")
@@ -29,66 +37,82 @@ class HarnessStores:
         ]
         funcargs: dict[str, Any] = getattr(item, "funcargs", {})
         self._recwarn: Any = funcargs.get("recwarn")
-        self._readers = [
-            funcargs[name] for name in ("capsys", "capfd", "capsysbinary", "capfdbinary") if name in funcargs
-        ]
-        self._warning_log = _warning_log()
-        self._kept_warnings = 0
-        self._mock_calls: list[tuple[list[Any], int, str]] = []
-        self._mock_names: dict[str, None] = {}
+        self._readers = [funcargs[name] for name in _READERS if name in funcargs]
+        self._reported = [_warning_log(), item.user_properties, *_properties_of_run(manager)]
+        # What the first call adds to them stays in the report; None until it is over.
+        self._lengths: list[int] | None = None
+        self._subtests = SubtestReports(item)
+        self._undoings: list[Undoing] | None = None
+        self._tracers = ThreadTracers()
+        self._mocks = MockRecords()
         self._patches: list[tuple[list[Any], int]] = []
 
     def find(self) -> None:
         """Look for mocks and monkeypatches in the heap, which must be thawed."""
-        self._mock_calls.clear()
-        self._patches.clear()
-        mock_type: Any = getattr(sys.modules.get("unittest.mock"), "NonCallableMock", None)
-        for obj in gc.get_objects():
-            kind = type(obj)
-            if mock_type is not None and issubclass(kind, mock_type):
-                self._remember_mock(obj)
-            elif kind is pytest.MonkeyPatch:
-                self._patches += [(store, len(store)) for store in (obj._setattr, obj._setitem)]
-
-    def first_call_is_over(self) -> None:
-        """What the first call warned of stays in the report, later repetitions do not."""
-        self._kept_warnings = len(self._warning_log)
+        objects = gc.get_objects()
+        self._mocks.find(objects)
+        self._patches = [
+            (store, len(store))
+            for obj in objects
+            if type(obj) is pytest.MonkeyPatch
+            for store in (obj._setattr, obj._setitem)
+        ]
 
     def before_call(self) -> None:
-        """Give a call the empty records that a test starts with."""
+        """Give a call the state and the empty records that a test starts with."""
+        if self._undoings is None:
+            self._undoings = undoings(self._item)
+            self._subtests.begin()
+        else:
+            self._call_is_over()
+        # Not only at rest: thousands of them would leave the C heap in pieces.
+        self._tracers.empty()
         for handler in self._log_handlers:
             if handler.records:
                 handler.clear()
-        if self._recwarn is not None and self._recwarn.list:
+        if self._recwarn is not None:
             self._recwarn.clear()
+            # As at the start of a test: what has warned before, warns again.
+            with warnings.catch_warnings():
+                pass
 
     def empty(self) -> None:
         """Empty all stores; called at rest."""
         self.before_call()
-        del self._warning_log[self._kept_warnings :]
         _forget_warnings()
         if self._capture is not None and self._capture.is_globally_capturing():
             self._capture.read_global_capture()
         for reader in self._readers:
             reader.readouterr()
-        for calls, length, name in self._mock_calls:
-            if len(calls) > length:
-                del calls[length:]
-                self._mock_names[name] = None
+        self._mocks.empty()
         for store, length in self._patches:
             _drop_repeated(store, length)
 
-    def notes(self) -> list[str]:
-        """The mocks whose records were dropped."""
-        return [f"unittest.mock recorded every call of {name}: left out" for name in self._mock_names]
+    def first_call_is_over(self) -> None:
+        """What the first call warned of and recorded stays in the report, later repetitions do not."""
+        if self._lengths is None:
+            self._lengths = [len(store) for store in self._reported]
 
-    def _remember_mock(self, mock: Any) -> None:
-        namespace = object.__getattribute__(mock, "__dict__")
-        given = str(namespace.get("_mock_name") or namespace.get("_mock_new_name") or "").strip(".()")
-        name = f"{given or 'a mock'} ({type(mock).__name__})"
-        self._mock_calls += [
-            (value, len(value), name) for value in list(namespace.values()) if type(value).__name__ == "_CallList"
-        ]
+    def notes(self) -> list[str]:
+        """The mocks whose records were dropped. Asked for at the end of a measurement."""
+        self.end()
+        return self._mocks.notes()
+
+    def end(self) -> None:
+        """The measurement is over; what is recorded from here on is the test's, or another measurement's."""
+        if self._undoings is not None:
+            self._call_is_over()
+        self._subtests.end()
+        self._lengths = None
+        self._undoings = None
+
+    def _call_is_over(self) -> None:
+        for undoing in self._undoings or ():
+            undoing.undo()
+        self._subtests.call_is_over()
+        self.first_call_is_over()
+        for store, length in zip(self._reported, self._lengths or (), strict=True):
+            del store[length:]
 
 
 def _warning_log() -> list[Any]:
@@ -98,6 +122,13 @@ def _warning_log() -> list[Any]:
     if log is None and hasattr(warnings, "_get_context"):  # 3.14
         log = getattr(warnings._get_context(), "log", None)
     return log if isinstance(log, list) else []
+
+
+def _properties_of_run(manager: pytest.PytestPluginManager) -> list[list[Any]]:
+    """What `record_testsuite_property` adds to, where JUnit XML is written."""
+    # By name: pytest imports the module only where the option is on, and no other plugin's list is ours to cut.
+    found = [plugin for plugin in manager.get_plugins() if type(plugin).__name__ == "LogXML"]
+    return [plugin.global_properties for plugin in found if hasattr(plugin, "global_properties")]
 
 
 def _forget_warnings() -> None:

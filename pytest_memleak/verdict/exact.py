@@ -128,16 +128,20 @@ def rounds(readings: Readings, signals: Iterable[str], *, whole: bool = False) -
 
 
 def judge(rounds: Rounds, budget: Budget, demand: Demand = SUSPECT) -> tuple[Judgement, ...]:
-    """Judge each resource that is budgeted and can be read.
+    """Judge each resource that can be read; what is not budgeted is CLEAN, with its growth.
 
     The growth of memory is in bytes a call: an upper estimate (each block counted as 512 B) until the
     diagnosis weighs it. A LEAK of memory under a budget above zero means "grows, and may grow too fast":
     the caller weighs it and decides by `weighed`.
     """
     judgements = [_memory(rounds, budget, demand)]
-    if budget.objects_per_request is not None and "objects" in rounds.levels:
+    if "objects" in rounds.levels:
+        found = rounds.trend("objects")
+        limit = budget.objects_per_request
         judgements.append(
-            _rate(Resource.OBJECTS, rounds.trend("objects"), budget.objects_per_request, "objects", demand)
+            _unlimited(Resource.OBJECTS, found.growth if found else NO_GROWTH)
+            if limit is None
+            else _rate(Resource.OBJECTS, found, limit, "objects", demand)
         )
     limits = {
         "fds": budget.fds,
@@ -207,18 +211,17 @@ def _memory_bound(blocks: Trend | None, native: Trend | None) -> Growth | None:
     )
 
 
+def _unlimited(resource: Resource, growth: Growth) -> Judgement:
+    """What has no budget is measured all the same."""
+    return Judgement(resource=resource, outcome=Outcome.CLEAN, growth=growth, limit=None, why="not limited")
+
+
 def _memory(rounds: Rounds, budget: Budget, demand: Demand) -> Judgement:
     blocks, native = rounds.trend("blocks"), rounds.trend("native")
     bound = _memory_bound(blocks, native)
     limit = budget.bytes_per_request
     if limit is None:
-        return Judgement(
-            resource=Resource.MEMORY,
-            outcome=Outcome.CLEAN,
-            growth=bound or NO_GROWTH,
-            limit=None,
-            why="not limited",
-        )
+        return _unlimited(Resource.MEMORY, bound or NO_GROWTH)
     if bound is None:
         why = (
             "too few rounds"
