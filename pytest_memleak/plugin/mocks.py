@@ -10,6 +10,15 @@ from typing import Any, Final
 _NAMED: Final = 5
 
 
+def mock_classes() -> list[type]:
+    """The classes of all mocks alive; empty where nobody has imported `unittest.mock`."""
+    base: Any = getattr(sys.modules.get("unittest.mock"), "NonCallableMock", None)
+    kinds: list[type] = [base] if base is not None else []
+    for kind in kinds:
+        kinds += type.__subclasses__(kind)
+    return list(dict.fromkeys(kinds))
+
+
 class MockRecords:
     """The records of the mocks that the heap has."""
 

@@ -14,11 +14,13 @@ from typing import Any, Final
 
 import pytest
 
-from pytest_memleak.plugin.mocks import MockRecords
+from pytest_memleak.plugin.mocks import MockRecords, mock_classes
 from pytest_memleak.plugin.subtests import SubtestReports
 from pytest_memleak.plugin.tracers import ThreadTracers
 from pytest_memleak.plugin.undoing import Undoing, undoings
 
+# Each object of the heap is compared with each class: 3 million and 6 classes take 0.02 s, 36 classes 0.05 s.
+_FEW: Final = 50
 _READERS: Final = ("capsys", "capfd", "capsysbinary", "capfdbinary", "capteesys")
 
 
@@ -49,7 +51,9 @@ class HarnessStores:
 
     def find(self) -> None:
         """Look for mocks and monkeypatches in the heap, which must be thawed."""
-        objects = gc.get_objects()
+        kinds = mock_classes()
+        # What refers to a class is its instances, found in a tenth of the time; each mock has a class of its own.
+        objects = gc.get_objects() if len(kinds) > _FEW else gc.get_referrers(pytest.MonkeyPatch, *kinds)
         self._mocks.find(objects)
         self._patches = [
             (store, len(store))
