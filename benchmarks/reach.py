@@ -24,7 +24,6 @@ import re
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -34,7 +33,6 @@ from pytest_runs import MISSED, OK, Run, add_keep, keep_run, run_pytest, say, ta
 _APP: Final = """\
 import ctypes
 import gc
-import time
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -103,7 +101,6 @@ _HEAVY: Final = (
 )  # fmt: skip
 
 _TIMED_IMPORT: Final = """\
-import time
 import pytest
 begun = time.perf_counter()
 import pytest_memleak.plugin
