@@ -186,7 +186,7 @@ def environment(folder: Path, *, version: str, requirements: Path, extra: Sequen
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([find_python(version), "-m", "venv", "--without-pip", str(folder)], check=True)
-        _pip(python, "install", "-r", str(requirements), *extra, str(wheel))
+        _pip(python, "install", "-r", str(requirements), *extra, f"{wheel}[native]")
         stamp.write_text(wanted)
         wheel_stamp.write_text(_digest(wheel))
     elif wheel_stamp.read_text() != _digest(wheel):

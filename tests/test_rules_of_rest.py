@@ -145,6 +145,27 @@ def test_a_rest_ends_even_when_no_two_readings_agree() -> None:
     assert 2 < next(readings) < 20
 
 
+def test_tasks_that_end_a_tenth_of_a_second_after_their_calls_are_no_growth() -> None:
+    clock = Clock()
+    ends: collections.deque[float] = collections.deque()
+
+    def call(number: int) -> None:
+        clock.now += CALL_S / 5
+        ends.append(clock.now + 0.1)
+
+    def pending() -> int:
+        while ends and ends[0] <= clock.now:
+            ends.popleft()
+        return len(ends)
+
+    probes = find_probes()
+    probes.read["tasks"] = pending
+    steps = hunt("workload", Settings(max_time=30), probes=probes, clock=clock)
+    result = drive(clock.resting(steps), call)
+    assert result.outcome is Outcome.CLEAN, result.why
+    assert clock.now < 20
+
+
 def test_worker_threads_that_finish_late_are_no_growth() -> None:
     workers: collections.deque[threading.Thread] = collections.deque()
     # Under coverage every thread leaves its tracer, which the plugin lets go of before each call.

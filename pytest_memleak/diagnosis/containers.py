@@ -31,6 +31,8 @@ _KINDS: Final[tuple[tuple[type, Measure], ...]] = (
     (LRU_CACHE, lambda wrapper: int(wrapper.cache_info().currsize)),
 )
 
+_CONTAINERS: Final = tuple(kind for kind, _ in _KINDS)
+
 # Namespaces are small; a large dict's values are entries, not containers with a name of their own.
 _NAMESPACE_LENGTH: Final = 500
 
@@ -125,6 +127,8 @@ _IS_HEAP_TYPE: Final = 1 << 9
 
 
 def _measure_of(kind: type) -> Measure | None:
+    if not issubclass(kind, _CONTAINERS):
+        return None
     return next((measure for base, measure in _KINDS if issubclass(kind, base)), None)
 
 

@@ -106,6 +106,7 @@ class _Hunt:
             clock=clock,
         )
         self.rss = RssWatch(probes)
+        self.deep = False
         self.started = 0.0
         self.diagnosis_s = 0.0
 
@@ -132,6 +133,8 @@ class _Hunt:
                 if self._time_is_up():
                     return self._result(confirmed)
                 earlier = confirmed
+                # What ends a tenth of a second after its call is no growth, if one waits for it.
+                self.deep = self.confirmation.settles
             # Before tracemalloc and memray take their share.
             account = self.rss.account(Outcome.LEAK)
             convicted = self.clock()
@@ -157,14 +160,14 @@ class _Hunt:
         self.ledger.read(self.pace.made)
         self._verdict(late=False)
         self.ledger.clear()
-        yield from at_rest(self.probes)
+        yield from at_rest(self.probes, deep=self.deep)
         self.ledger.read(self.pace.made)
         memory_cap = _memory_cap()
         while True:
             if self.ledger.length > _PATIENT_ROUNDS:
                 nominal *= _LENGTHENING
             yield from self.pace.round(self.pace.restrained(nominal, self.ledger))
-            yield from at_rest(self.probes)
+            yield from at_rest(self.probes, deep=self.deep)
             self.ledger.read(self.pace.made)
             swollen = self.rss.gained() > memory_cap
             # Nothing of one round's judgement may live while the next is read: it would show.

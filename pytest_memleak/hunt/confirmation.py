@@ -41,7 +41,10 @@ _SIGNALS_OF: Final[Mapping[Resource, tuple[str, ...]]] = {
 
 
 class Confirmation:
-    """Confirms, for one hunt, what its rounds suspect. `ledger` has the readings of the last confirmation."""
+    """Confirms, for one hunt, what its rounds suspect.
+
+    `ledger` has the readings of the last confirmation; `settles` is false when the process never came to rest.
+    """
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class Confirmation:
         self._budget = budget
         self._max_time = max_time
         self._clock = clock
-        self._settles = True
+        self.settles = True
 
     def confirm(self, heap: Heap, judgements: Sequence[Judgement], watched: Ledger) -> Steps[tuple[Judgement, ...]]:
         """Judge again what `judgements` on the rounds in `watched` suspect; the others are passed on."""
@@ -123,8 +126,8 @@ class Confirmation:
         return nominal / 2 if pace.handles_per_call else nominal
 
     def _deep_rest(self, heap: Heap) -> Steps[None]:
-        if self._settles:
-            self._settles = yield from at_rest(self._probes, deep=True)
+        if self.settles:
+            self.settles = yield from at_rest(self._probes, deep=True)
         else:
             # Something moves on its own; waiting longer for it each time would outlast the time limit.
             yield from at_rest(self._probes)
