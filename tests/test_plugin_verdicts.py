@@ -386,7 +386,7 @@ def test_a_test_without_a_verdict_is_shown_and_fails_only_on_demand(
 ) -> None:
     pytester.makepyfile("import pytest\n@pytest.mark.no_leak\ndef test_inconclusive(): pass")
     result = rehearse(pytester, "--memleak", f"--memleak-inconclusive={inconclusive}")
-    shown = " ".join(lines_of_section(result, "memory growth"))
+    shown = " ".join(" ".join(lines_of_section(result, "memory growth")).split())
     assert "INCONCLUSIVE test_inconclusive: as scripted" in shown
     if inconclusive == "fail":
         result.assert_outcomes(failed=1)
