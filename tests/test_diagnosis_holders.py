@@ -9,29 +9,17 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import cast
 
 import pytest
+from hunt_support import CALL_S, Clock, hunted, hunted_at_once
 
 from pytest_memleak.hunt import hunt
 from pytest_memleak.model import Leak, Outcome, Resource, Result
 from pytest_memleak.probes.catalogue import find_probes
 from pytest_memleak.settings import Settings
-from pytest_memleak.workloads.steps import Calls, drive, drive_async
-
-CALL_S = 0.0005
+from pytest_memleak.workloads.steps import drive_async
 
 Write = Callable[[str], ModuleType]
-
-
-class Clock:
-    """Seconds that pass by the call, so that a hunt makes the same rounds on every machine."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -53,33 +41,6 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         del sys.modules[module.__name__]
         vars(module).clear()
     written.clear()
-
-
-def hunted(module: ModuleType, settings: Settings | None = None, *, at_work: bool = False) -> Result:
-    clock = Clock()
-    call = module.call
-
-    def timed(number: int) -> None:
-        clock.now += CALL_S
-        call(number)
-
-    steps = hunt("workload", settings or Settings(max_time=10), probes=find_probes(), clock=clock)
-    if at_work:
-        return drive(steps, timed)
-    try:
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as stop:
-                return cast(Result, stop.value)
-            if isinstance(step, Calls):
-                for number in range(step.first, step.first + step.count):
-                    timed(number)
-            else:
-                # Nothing is at work beside the calls: resting takes no time.
-                clock.now += step.seconds
-    finally:
-        steps.close()
 
 
 def hunted_async(module: ModuleType) -> Result:
@@ -236,7 +197,7 @@ def test_the_line_and_the_holder_of_a_leak_are_named(
     write: Write, text: str, holder: str, kind: str, pattern: str
 ) -> None:
     module = write(text)
-    result = hunted(module)
+    result = hunted_at_once(module.call)
     assert named(result, module) == holder
     (leak,) = result.leaks
     assert leak.holder is not None
@@ -261,7 +222,7 @@ def test_a_finalizer_that_holds_its_object_is_a_circular_reference(write: Write)
                 if finalizer._registry[finalizer].func.__module__ == __name__:
                     finalizer.detach()
     """)
-    leak = only_leak(hunted(module))
+    leak = only_leak(hunted_at_once(module.call))
     assert leak.pattern == "circular_reference"
     assert "must not hold its object" in leak.fix or "weak" in leak.fix
 
@@ -304,7 +265,7 @@ def test_a_finalizer_that_holds_its_object_is_a_circular_reference(write: Write)
     ],
 )  # fmt: skip
 def test_what_is_bounded_is_named_and_not_convicted(write: Write, text: str, bound: str) -> None:
-    result = hunted(write(text))
+    result = hunted_at_once(write(text).call)
     assert result.outcome is Outcome.CLEAN, (result.why, result.leaks)
     assert not result.leaks
     assert any(note.startswith("known growth: ") and f"({bound})" in note for note in result.notes), result.notes
@@ -321,7 +282,7 @@ def test_files_that_stay_open_are_named_with_their_path_and_line(write: Write, t
             for file in FILES:
                 file.close()
     """)
-    result = hunted(module)
+    result = hunted_at_once(module.call)
     leak = only_leak(result)
     assert leak.resource is Resource.FDS
     assert "orders.log" in leak.what
@@ -345,7 +306,7 @@ def test_threads_that_stay_are_named_with_their_target_and_line(write: Write) ->
                 if thread is not threading.current_thread():
                     thread.join(5)
     """)
-    leak = only_leak(hunted(module, at_work=True))
+    leak = only_leak(hunted(module.call, Settings(max_time=10)))
     assert leak.resource is Resource.THREADS
     assert leak.what == f"thread running {module.__name__}.poll"
     assert line_of(leak) == (Path(str(module.__file__)).name, marked_line(module))
@@ -382,7 +343,7 @@ def test_a_leak_that_the_user_ignores_is_named_and_not_convicted(write: Write, e
     module = write(KEEPS)
     file = Path(str(module.__file__)).name
     spelt = entry.format(module=module.__name__, file=file, line=marked_line(module))
-    result = hunted(module, Settings(max_time=10, ignore=(spelt,)))
+    result = hunted_at_once(module.call, Settings(max_time=10, ignore=(spelt,)))
     assert result.outcome is Outcome.CLEAN, result.why
     assert not result.leaks
     assert any(note.startswith(f"ignored as {spelt!r}: ") for note in result.notes), result.notes
@@ -391,5 +352,5 @@ def test_a_leak_that_the_user_ignores_is_named_and_not_convicted(write: Write, e
 @pytest.mark.parametrize("entry", ["{module}.SEE", "rder"])
 def test_an_entry_that_names_something_else_ignores_nothing(write: Write, entry: str) -> None:
     module = write(KEEPS)
-    result = hunted(module, Settings(max_time=10, ignore=(entry.format(module=module.__name__),)))
+    result = hunted_at_once(module.call, Settings(max_time=10, ignore=(entry.format(module=module.__name__),)))
     assert named(result, module) == "SEEN"

@@ -6,49 +6,13 @@ import gc
 import tracemalloc
 import weakref
 from collections.abc import Callable
-from typing import cast
 
 import pytest
+from hunt_support import hunted_at_once
 
-from pytest_memleak.hunt import hunt
-from pytest_memleak.model import Outcome, Result
-from pytest_memleak.probes.catalogue import find_probes
-from pytest_memleak.settings import Settings
-from pytest_memleak.workloads.steps import Calls
-
-CALL_S = 0.0005
+from pytest_memleak.model import Outcome
 
 KEPT: list[object] = []
-
-
-class Clock:
-    """Seconds that pass by the call, so that a hunt makes the same rounds on every machine."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def hunted(call: Callable[[int], object]) -> Result:
-    """Hunt without resting: nothing is at work beside the calls."""
-    clock = Clock()
-    steps = hunt("workload", Settings(max_time=10), probes=find_probes(), clock=clock)
-    try:
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as stop:
-                return cast(Result, stop.value)
-            if isinstance(step, Calls):
-                for number in range(step.first, step.first + step.count):
-                    clock.now += CALL_S
-                    call(number)
-            else:
-                clock.now += step.seconds
-    finally:
-        steps.close()
 
 
 class Asked(AssertionError):
@@ -111,7 +75,7 @@ class Plain:
 
 
 def test_leaked_objects_that_answer_no_question_do_not_disturb_the_diagnosis() -> None:
-    result = hunted(lambda number: KEPT.append(Touchy(number)))
+    result = hunted_at_once(lambda number: KEPT.append(Touchy(number)))
     KEPT.clear()
     assert result.outcome is Outcome.LEAK, result.why
     (leak,) = result.leaks
@@ -122,7 +86,7 @@ def test_leaked_objects_that_answer_no_question_do_not_disturb_the_diagnosis() -
 
 def test_leaked_objects_that_do_not_tell_their_size_do_not_disturb_the_diagnosis() -> None:
     try:
-        result = hunted(lambda number: KEPT.append(Unsized()))
+        result = hunted_at_once(lambda number: KEPT.append(Unsized()))
     finally:
         KEPT.clear()
     assert result.outcome is Outcome.LEAK, result.why
@@ -131,7 +95,7 @@ def test_leaked_objects_that_do_not_tell_their_size_do_not_disturb_the_diagnosis
 def test_a_container_that_answers_no_question_is_measured_all_the_same() -> None:
     container = TouchyList()
     KEPT.append(container)
-    result = hunted(lambda number: list.append(container, [number]))
+    result = hunted_at_once(lambda number: list.append(container, [number]))
     KEPT.clear()
     list.clear(container)
     assert result.outcome is Outcome.LEAK, result.why
@@ -150,7 +114,7 @@ def test_a_result_keeps_nothing_alive_that_leaked() -> None:
         if number % 50 == 0:
             references.append(weakref.ref(kept))
 
-    result = hunted(call)
+    result = hunted_at_once(call)
     KEPT.clear()
     gc.collect()
     assert result.outcome is Outcome.LEAK
@@ -208,10 +172,10 @@ def test_every_state_is_given_back_as_it_was_found(
     before = state()
     try:
         if raised is None:
-            assert hunted(call).calls > 500
+            assert hunted_at_once(call).calls > 500
         else:
             with pytest.raises(raised):
-                hunted(call)
+                hunted_at_once(call)
         assert state() == before
     finally:
         KEPT.clear()
@@ -224,7 +188,7 @@ def test_a_collector_that_was_off_a_trace_that_ran_and_a_heap_that_was_frozen_st
     try:
         before = state()
         assert before[:3] == (True, False, True)
-        result = hunted(leak)
+        result = hunted_at_once(leak)
         assert state() == before
         assert tracemalloc.get_traceback_limit() == 2
     finally:
@@ -233,3 +197,19 @@ def test_a_collector_that_was_off_a_trace_that_ran_and_a_heap_that_was_frozen_st
         gc.enable()
         KEPT.clear()
     assert result.outcome is Outcome.LEAK
+
+
+class Unhashable(type):
+    """A metaclass whose classes cannot be hashed."""
+
+    def __eq__(cls, other: object) -> bool:
+        raise Asked("__eq__ of the metaclass")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_classes_that_cannot_be_hashed_are_diagnosed_too() -> None:
+    kind = Unhashable("Odd", (), {})
+    result = hunted_at_once(lambda number: KEPT.append(kind()))
+    assert result.outcome is Outcome.LEAK, result.why
+    assert result.leaks[0].holder is not None

@@ -6,30 +6,19 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
+from hunt_support import Clock, hunted
 
 from pytest_memleak.hunt import hunt
 from pytest_memleak.hunt.surroundings import NoSurroundings
-from pytest_memleak.model import Outcome, Resource, Result
+from pytest_memleak.model import Outcome, Resource
 from pytest_memleak.probes.catalogue import find_probes
 from pytest_memleak.settings import Settings
 from pytest_memleak.workloads.steps import drive
 
-CALL_S = 0.0005
-
 KEPT: list[object] = []
-
-
-class Clock:
-    """Seconds that pass by the call, so that a hunt makes the same rounds on every machine."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Noting(NoSurroundings):
@@ -53,25 +42,6 @@ class Noting(NoSurroundings):
 def freed() -> Iterator[None]:
     yield
     KEPT.clear()
-
-
-def hunted(
-    call: Callable[[int], object], settings: Settings | None = None, surroundings: NoSurroundings | None = None
-) -> Result:
-    clock = Clock()
-
-    def timed(number: int) -> None:
-        clock.now += CALL_S
-        call(number)
-
-    steps = hunt(
-        "workload",
-        settings or Settings(max_time=5),
-        probes=find_probes(),
-        clock=clock,
-        surroundings=surroundings,
-    )
-    return drive(steps, timed)
 
 
 def leak(number: int) -> None:
@@ -193,11 +163,7 @@ def test_probes_that_are_missing_are_told_in_the_result() -> None:
     probes = find_probes(tasks_missing="no loop runs here")
     narrowed = dataclasses.replace(probes, read={name: probes.read[name] for name in ("objects", "blocks")})
     clock = Clock()
-
-    def timed(number: int) -> None:
-        clock.now += CALL_S
-
-    result = drive(hunt("workload", Settings(max_time=5), probes=narrowed, clock=clock), timed)
+    result = drive(hunt("workload", Settings(max_time=5), probes=narrowed, clock=clock), clock.timed(clean))
     assert "tasks: no loop runs here" in result.missing_probes
     assert result.rss is None
     assert all(row.native_bytes is None for row in result.table)
@@ -211,3 +177,31 @@ def test_surroundings_are_asked_for_notes_and_told_of_progress() -> None:
     assert surroundings.emptied > result.rounds
     assert "workload: growth seen, confirming" in surroundings.lines
     assert "workload: leak confirmed, looking for its line and holder" in surroundings.lines
+
+
+def test_calls_that_are_too_slow_for_a_verdict_end_with_the_time() -> None:
+    clock = Clock()
+
+    def call(number: int) -> None:
+        clock.now += 5
+
+    result = drive(hunt("workload", Settings(max_time=30), probes=find_probes(), clock=clock), call)
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert result.calls < 30
+    assert clock.now < 30
+
+
+def test_the_c_heap_moving_on_its_own_excuses_no_leak_of_objects() -> None:
+    probes = find_probes()
+    looks = 0
+
+    def native() -> int:
+        nonlocal looks
+        looks += 1
+        # An allocation of somebody else at each look, also while nothing is called.
+        return 16 * looks
+
+    probes.read["native"] = native
+    clock = Clock()
+    result = drive(hunt("workload", Settings(max_time=10), probes=probes, clock=clock), clock.timed(leak))
+    assert result.outcome is Outcome.LEAK, result.why

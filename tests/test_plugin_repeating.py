@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from plugin_support import SCRIPTED, measure, outcomes, rehearse, run, words_of
+from plugin_support import SCRIPTED, measure, outcomes, rehearse, results, run, words_of
 
 
 def test_fixtures_of_every_scope_are_set_up_once_and_arguments_stay(pytester: pytest.Pytester) -> None:
@@ -401,3 +401,90 @@ def test_doctests_and_other_items_with_a_module_marker_are_left_alone(pytester: 
         '''
     )
     rehearse(pytester, "--memleak", "--doctest-modules").assert_outcomes(passed=2)
+
+
+def test_what_the_test_tools_recorded_before_an_ordinary_run_of_endpoints_is_the_users(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(
+        """
+        import logging
+
+        from fastapi import FastAPI
+
+        app = FastAPI()
+
+        @app.get("/a")
+        async def a(): return {}
+
+        @app.get("/b")
+        async def b(): return {}
+
+        def test_endpoints(memleak, caplog):
+            logging.getLogger("shop").warning("before")
+            memleak.run(app, "GET /a", "GET /b")
+            assert "before" in caplog.text
+        """
+    )
+    run(pytester).assert_outcomes(passed=1)
+
+
+def test_patches_of_two_tools_are_undone_in_the_order_that_pytest_tears_down(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("pytest_mock")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        class Shop:
+            name = "real"
+
+        @pytest.mark.no_leak
+        def test_shop(mocker, monkeypatch):
+            assert Shop.name == "real"
+            mocker.patch.object(Shop, "name", "mocked")
+            monkeypatch.setattr(Shop, "name", "patched")
+        """
+    )
+    measure(pytester).assert_outcomes(passed=1)
+
+
+def test_a_refusal_blames_no_call(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from fastapi import FastAPI
+        from fastapi.testclient import TestClient
+
+        @pytest.fixture
+        def client():
+            with TestClient(FastAPI()) as client:
+                yield client
+
+        @pytest.mark.no_leak
+        def test_lost(client):
+            client.get("/nowhere")
+        """
+    )
+    result = measure(pytester)
+    result.assert_outcomes(failed=1)
+    assert "never reached the endpoint" in words_of(result)
+    assert "failed on call" not in words_of(result)
+
+
+def test_a_test_that_is_run_again_has_one_result(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            runtestprotocol(item, nextitem=item, log=False)
+            for report in runtestprotocol(item, nextitem=nextitem, log=False):
+                item.ihook.pytest_runtest_logreport(report=report)
+            return True
+        """
+    )
+    pytester.makepyfile("import pytest\n@pytest.mark.no_leak\ndef test_clean(): pass")
+    result = measure(pytester)
+    result.assert_outcomes(passed=1)
+    assert len(results(pytester)) == 1
+    assert words_of(result).count("CLEAN") == 1

@@ -271,10 +271,10 @@ def test_the_canary_is_set_by_ini_file_and_command_line(
 
 def test_names_on_the_command_line_may_be_given_again_and_again(pytester: pytest.Pytester) -> None:
     write_tests_of_every_route(pytester)
-    write_ini(pytester, "memleak_ignore =", "    shop.cache.SEEN", "    Session")
+    write_ini(pytester, "memleak_ignore = shop.cache.SEEN Session", "    a file.py:3")
     rehearse(pytester, "--memleak", "--memleak-ignore=cache.py:17", "--memleak-ignore=Order").assert_outcomes(passed=3)
     told = told_settings(pytester)["test_bare"]
-    assert told["ignore"] == ["shop.cache.SEEN", "Session", "cache.py:17", "Order"]
+    assert told["ignore"] == ["shop.cache.SEEN", "Session", "a file.py:3", "cache.py:17", "Order"]
 
 
 @pytest.mark.parametrize(
@@ -317,6 +317,8 @@ def test_help_lists_every_option_with_its_unit(pytester: pytest.Pytester) -> Non
             assert option.ini in said
         if option.config and option.unit:
             assert f"[{option.unit}]" in said
+    assert "what an INCONCLUSIVE measurement does to its test (warn or fail) (default: warn)" in said
+    assert "without its diagnosis [s] (default: 30)" in said
 
 
 def test_the_marker_is_registered_with_its_meaning(pytester: pytest.Pytester) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import gc
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
 
 import plugin_support
 import pytest
+from hunt_support import CALL_S, Clock, hunted
 
 from pytest_memleak.hunt import hunt
-from pytest_memleak.model import Budget, Outcome, Result
+from pytest_memleak.model import Budget, Outcome
 from pytest_memleak.plugin.tracers import ThreadTracers
 from pytest_memleak.probes.catalogue import Probes, TrackedObjects, find_probes
 from pytest_memleak.probes.heap import Heap, borrowed_heap
@@ -23,42 +22,7 @@ from pytest_memleak.probes.ledger import Ledger
 from pytest_memleak.probes.rest import at_rest
 from pytest_memleak.settings import Settings
 from pytest_memleak.verdict.exact import Rounds, judge, overall
-from pytest_memleak.workloads.steps import Rest, Steps, drive
-
-CALL_S = 0.0005
-
-
-class Clock:
-    """Seconds that pass by the call and the rest, so that a hunt makes the same rounds on every machine."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def resting(self, steps: Steps[Result]) -> Steps[Result]:
-        """The same steps; the rests among them take their time."""
-        with contextlib.closing(steps):
-            while True:
-                try:
-                    step = next(steps)
-                except StopIteration as stop:
-                    return cast(Result, stop.value)
-                if isinstance(step, Rest):
-                    self.now += step.seconds
-                yield step
-
-
-def hunted(call: Callable[[int], object], max_time: float = 3.0) -> Result:
-    clock = Clock()
-
-    def timed(number: int) -> None:
-        clock.now += CALL_S
-        call(number)
-
-    steps = hunt("workload", Settings(max_time=max_time), probes=find_probes(), clock=clock)
-    return drive(clock.resting(steps), timed)
+from pytest_memleak.workloads.steps import drive
 
 
 def no_call(number: int) -> None: ...
@@ -183,7 +147,7 @@ def test_worker_threads_that_finish_late_are_no_growth() -> None:
         while len(workers) > 2:
             workers.popleft().join()
 
-    result = hunted(call)
+    result = hunted(call, Settings(max_time=3), rests_timed=True)
     for worker in workers:
         worker.join()
     assert result.outcome is not Outcome.LEAK, result.why
@@ -379,6 +343,6 @@ def test_turnover_of_old_cyclic_objects_is_not_convicted() -> None:
         nodes.popleft()
         nodes.append(Node())
 
-    result = hunted(call)
+    result = hunted(call, Settings(max_time=3), rests_timed=True)
     nodes.clear()
     assert result.outcome is not Outcome.LEAK, result.why

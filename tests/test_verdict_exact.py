@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from trace_support import LENIENT, Level, drawn, equal
 
 from pytest_memleak.model import Budget, Growth, Judgement, Outcome, Resource
 from pytest_memleak.verdict import exact
@@ -17,23 +17,8 @@ from pytest_memleak.verdict.exact import CONFIRM, LATE, SUSPECT, Demand, Rounds,
 
 CLEAN, LEAK, INCONCLUSIVE = Outcome.CLEAN, Outcome.LEAK, Outcome.INCONCLUSIVE
 
-LENIENT = settings(derandomize=True, deadline=None, max_examples=200)
-
 ANY = Budget(bytes_per_request=None, objects_per_request=None)
 """A budget that leaves memory and objects alone, to look at handles."""
-
-Level = Callable[[int], float]
-
-
-def equal(size: int, rounds: int) -> list[int]:
-    """Cumulative calls after rounds of one size, the baseline first."""
-    return [size * number for number in range(rounds + 1)]
-
-
-def drawn(nominal: int, rounds: int, seed: int = 0) -> list[int]:
-    """Cumulative calls after rounds drawn as the hunt draws them."""
-    rng = random.Random(seed)
-    return list(itertools.accumulate((round(nominal * rng.uniform(0.4, 1.6)) for _ in range(rounds)), initial=0))
 
 
 def objects(level: Level, calls: Sequence[int], jitter: int = 0, seed: int = 0, *, whole: bool = False) -> Rounds:

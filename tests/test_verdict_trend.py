@@ -5,28 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from trace_support import LENIENT, Level, drawn, equal
 
 from pytest_memleak.verdict.trend import MIN_ROUNDS, UNSEEN_UNITS, Trend, trend, window
-
-LENIENT = settings(derandomize=True, deadline=None, max_examples=200)
-
-Level = Callable[[int], float]
-
-
-def equal(size: int, rounds: int) -> list[int]:
-    """Cumulative calls after rounds of one size, the baseline first."""
-    return [size * number for number in range(rounds + 1)]
-
-
-def drawn(nominal: int, rounds: int, seed: int = 0) -> list[int]:
-    """Cumulative calls after rounds drawn as the hunt draws them."""
-    rng = random.Random(seed)
-    return list(itertools.accumulate((round(nominal * rng.uniform(0.4, 1.6)) for _ in range(rounds)), initial=0))
 
 
 def follow(level: Level, calls: Sequence[int], unit: float = 1, jitter: int = 0, seed: int = 0) -> Trend:

@@ -11,6 +11,7 @@ from typing import Any
 
 import fastapi
 import pytest
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pytest_memleak.workloads.asgi import (
     App,
@@ -167,12 +168,14 @@ def shop() -> fastapi.FastAPI:
         raise fastapi.HTTPException(404 if number == 4 else 422, "of its own")
 
     app.get("/items/{number}")(item)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["testserver"])
     return app
 
 
 @pytest.mark.parametrize(
     "spelt, status, reached",
     [
+        ("GET /items/4/", 307, False),
         ("GET /nowhere", 404, False),
         ("POST /items/4", 405, False),
         ("GET /items/word", 422, False),
@@ -184,3 +187,8 @@ def test_only_answers_of_the_endpoint_itself_say_that_it_was_reached(spelt: str,
     counts = answered(shop(), spelt)
     assert counts.seen() == {status: 1}
     assert counts.never_reached() == ({} if reached else {status: 1})
+
+
+def test_a_middleware_that_refuses_has_not_reached_the_endpoint() -> None:
+    counts = answered(shop(), "GET /items/4", headers={"host": "elsewhere"})
+    assert counts.never_reached() == {400: 1}

@@ -51,14 +51,14 @@ def find_examples() -> Path | None:
 def _run(examples: Path, shop: str, expression: str, scratch: Path) -> dict[str, str]:
     """Measure one shop in a pytest of its own; its outcomes by test."""
     results = scratch / f"{shop}.json"
-    typer.secho(f"\n{_SHOPS[shop]}: pytest --memleak shop_tests --shop {shop}\n", bold=True)
-    command = [sys.executable, "-m", "pytest", "--memleak", "--memleak-json", str(results)]
-    command += ["--shop", shop, "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ".", "shop_tests"]
+    typer.secho(f"\n{_SHOPS[shop]}: pytest --memleak shop_tests --shop={shop}\n", bold=True)
+    command = [sys.executable, "-m", "pytest", "-p", "pytest_memleak.plugin", "-p", "no:cacheprovider"]
+    command += ["--memleak", "--memleak-json", str(results), f"--shop={shop}", "shop_tests"]
     if expression:
         command += ["-k", expression]
-    # The user's own pytest options are for their tests.
+    # The user's own pytest options and plugins are for their tests.
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     subprocess.run(command, cwd=examples, env=environment, check=False)
     if not results.exists():
         _refuse("pytest did not finish (its output is above): run the demo again, with -k for a single test")

@@ -95,13 +95,14 @@ def _measured(least: int, owners: set[int] | None = None) -> Iterator[tuple[Any,
     Up to Python 3.13 the collector does not track a dict of atoms, the commonest cache there is: such
     dicts (and bytearrays) are found in the namespaces that hold them. `owners`: look into these only.
     """
-    measures: dict[type, Measure | None] = {}
+    # By identity: a metaclass may forbid to hash its classes, or do it in the user's code.
+    measures: dict[int, Measure | None] = {}
     for obj in gc.get_objects():
         kind = type(obj)
         try:
-            measure = measures[kind]
+            measure = measures[id(kind)]
         except KeyError:
-            measure = measures[kind] = _measure_of(kind)
+            measure = measures[id(kind)] = _measure_of(kind)
         length = -1 if measure is None else measure(obj)
         if length >= least:
             yield obj, length, None
@@ -155,7 +156,8 @@ def entries(container: Any) -> Iterator[tuple[Any, ...]]:
         for index in range(min(_ENDS, max(0, length - _ENDS))):
             yield (base.__getitem__(container, index),)
     elif issubclass(kind, set):
-        for item in itertools.islice(set.__iter__(container), _SET_ENTRIES):
+        # At once: another thread may add to it meanwhile.
+        for item in list(itertools.islice(set.__iter__(container), _SET_ENTRIES)):
             yield (item,)
 
 

@@ -74,10 +74,11 @@ def fd_leaks(before: dict[int, str], calls: int, fresh: Fresh) -> list[Opened]:
         if 2 * len(numbers) < max(4, calls // 50):
             continue
         shown = sorted(set(targets))[:_SHOWN]
-        database = connections is not None or any(target.endswith(_DATABASE_SUFFIXES) for target in targets)
+        site = sites[key]
+        is_connection = site is not None and site is connections
+        database = is_connection or any(target.endswith(_DATABASE_SUFFIXES) for target in targets)
         name = "database_connection" if database else "file_handle"
         sockets = all(target.startswith("socket:") for target in targets)
-        site = sites[key]
         leaks.append(
             _opened(
                 fresh,

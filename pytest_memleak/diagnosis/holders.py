@@ -92,7 +92,7 @@ def find(
     `least` is how many entries or objects are more than chance.
     """
     growing = [pair for pair in containers.growing(census, least) if pair[0] is not new]
-    counts = collections.Counter(map(type, new))
+    counts = collections.Counter(map(id, map(type, new)))
     crowds = frozenset(kind for kind, count in counts.items() if count >= least)
     search = _Search(
         roots=roots,

@@ -122,7 +122,7 @@ def inquire(
         leaks=tuple(causes.causes(opened, held, sites, memory.per_call if memory else 0.0)),
         notes=(*notes, *held.notes),
         memory=memory,
-        known=_known(held, notes),
+        known=_known(held, notes, is_all=not causes.unexplained(held, sites)),
         shown_again=levels.shown_again(suspicion, traced=bool(held.kept or held.known or held.loose or sites)),
     )
 
@@ -162,8 +162,8 @@ def _inquire_native(suspicion: Suspicion, numbers: CallNumbers, probes: Probes) 
     )
 
 
-def _known(held: holders.Held, thread_notes: Sequence[str]) -> frozenset[Resource]:
-    known = {Resource.MEMORY} if held.known else set()
+def _known(held: holders.Held, thread_notes: Sequence[str], *, is_all: bool) -> frozenset[Resource]:
+    known = {Resource.MEMORY} if held.known and is_all else set()
     if thread_notes:
         # A pool that starts threads keeps their objects too.
         known |= {Resource.THREADS, Resource.MEMORY}

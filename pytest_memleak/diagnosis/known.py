@@ -49,7 +49,8 @@ def bound_of(container: Any, length: int) -> str:
     if maxlen is not None:
         return f"deque(maxlen={maxlen})"
     for owner in (container, *_owners(container)):
-        bound = _stated_bound(owner)
+        # A constant of a module says nothing of one of its containers.
+        bound = None if issubclass(type(owner), types.ModuleType) else _stated_bound(owner)
         if bound is not None and bound[1] >= length:
             return f"{type(owner).__qualname__}.{bound[0]}={bound[1]}"
     return ""

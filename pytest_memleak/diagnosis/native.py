@@ -18,6 +18,7 @@ from pytest_memleak.probes.catalogue import Probes
 from pytest_memleak.probes.rest import at_rest
 from pytest_memleak.workloads.steps import CallNumbers, Steps
 
+# The allocator's and the interpreter's own files tell nothing of who asked.
 _INTERPRETER_FILES: Final = ("libc.", "libc-", "ld-", "libpython", "python3")
 _STACK: Final = 30
 _SITES: Final = 3
@@ -35,18 +36,26 @@ def installed_hint() -> tuple[str, ...]:
 
 def native_sites(numbers: CallNumbers, probes: Probes, calls: int, least: int) -> Steps[tuple[list[Site], list[str]]]:
     """Repeat the workload under memray; the sites that kept at least `least` pieces, and the C stacks as text."""
-    import memray
+    with contextlib.ExitStack() as stack:
+        try:
+            import memray
 
-    with tempfile.TemporaryDirectory(prefix="memleak-") as folder:
-        path = Path(folder) / "trace.bin"
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(memray.Tracker(path, native_traces=True))
-            except RuntimeError:
-                return [], ["memray tracks for somebody else already: the line is not known"]
-            yield numbers.take(calls)
-            yield from at_rest(probes)
-        return _read(memray.FileReader(path), calls, least)
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="memleak-"))) / "trace.bin"
+            tracker = stack.enter_context(contextlib.ExitStack())
+            tracker.enter_context(memray.Tracker(path, native_traces=True))
+        except (ImportError, OSError, RuntimeError) as error:
+            # Broken, no room for its file, or tracking for somebody else already: the leak is one all the same.
+            return [], [f"memray could not trace ({error}): the line is not known"]
+        yield numbers.take(calls)
+        yield from at_rest(probes)
+        tracker.close()
+        try:
+            reader = stack.enter_context(memray.FileReader(path))
+            found = _read(reader, calls, least)
+        except (OSError, RuntimeError) as error:
+            # A full disk cuts the trace short.
+            found = [], [f"memray's trace could not be read ({error}): the line is not known"]
+        return found
 
 
 def _read(reader: Any, calls: int, least: int) -> tuple[list[Site], list[str]]:
@@ -75,12 +84,7 @@ def _native_words(stack: Sequence[tuple[str, str, int]]) -> str:
     words = []
     for function, file, line in stack:
         name = Path(file).name
-        if (
-            not function
-            or function == "<unknown>"
-            or name.startswith(("libc.", "libc-", "ld-", "libpython", "python3"))
-            or "memray" in file
-        ):
+        if not function or function == "<unknown>" or name.startswith(_INTERPRETER_FILES) or "memray" in file:
             continue
         words.append(f"{function} ({name}:{line})" if line else f"{function} ({name})")
         if len(words) == _SITES:

@@ -114,20 +114,21 @@ def _module_of(candidate: Any) -> types.ModuleType | None:
     return module if module is candidate or vars(module) is candidate else None
 
 
-def passing_objects(crowds: frozenset[type]) -> list[int]:
+def passing_objects(crowds: frozenset[int]) -> list[int]:
     """Identities of the frames, coroutines, tasks and callbacks, and of what there is by the hundred.
 
-    `crowds` are the types that the observed calls made many of.
+    `crowds` are the identities of the types that the observed calls made many of.
     """
     found = []
     # A heap has few types; asked once for each, since mocks have a type of their own by the thousand.
-    is_passing: dict[type, bool] = {kind: True for kind in crowds if kind not in _OWNERS}
+    # By identity: a metaclass may forbid to hash its classes, or do it in the user's code.
+    is_passing = dict.fromkeys(crowds - {id(kind) for kind in _OWNERS}, True)
     for obj in gc.get_objects():
         kind = type(obj)
         try:
-            passes = is_passing[kind]
+            passes = is_passing[id(kind)]
         except KeyError:
-            passes = is_passing[kind] = issubclass(kind, _PASSING)
+            passes = is_passing[id(kind)] = issubclass(kind, _PASSING)
         if passes:
             found.append(id(obj))
     return found

@@ -10,8 +10,10 @@ calls, before anything is said; what does not show again is not convicted.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -34,7 +36,7 @@ from pytest_memleak.verdict import exact
 from pytest_memleak.verdict.trend import MIN_ROUNDS
 from pytest_memleak.workloads.steps import Steps
 
-# Each further round is longer while the doubt lasts, so that 30 s are some 100 rounds.
+# Each further round is longer while the doubt lasts, so that 30 s are some 60 rounds.
 _PATIENT_ROUNDS: Final = 12
 _LENGTHENING: Final = 1.08
 
@@ -118,6 +120,9 @@ class _Hunt:
             heap.hide()
             yield from self.pace.warm_up()
             self.rss = RssWatch(self.probes)
+            if self._is_too_slow():
+                # What is left of the time would not make it a verdict.
+                return self._result(exact.judge(exact.rounds(self.ledger, self.probes.read), self.budget))
             earlier: Sequence[Judgement] = ()
             while True:
                 judgements = yield from self._watch(heap)
@@ -243,6 +248,10 @@ class _Hunt:
             reason=self.settings.reason,
         )
 
+    def _is_too_slow(self) -> bool:
+        left = self.settings.max_time - (self.clock() - self.started)
+        return (_MIN_CALLS - self.pace.made) * self.pace.seconds_per_call > left
+
     def _time_is_up(self) -> bool:
         return self.clock() - self.started >= self.settings.max_time
 
@@ -253,6 +262,23 @@ class _Hunt:
         self.surroundings.progress(f"{self.name}: {format_count(self.pace.made)} calls in {spent}{growth}")
 
 
+# What a developer's machine can spare without swapping; a leak of 100 kB a call still makes 10,000 calls.
+_MOST_BYTES: Final = 1_000 * MB
+
+
 def _memory_cap() -> float:
     """Bytes of RSS that a hunt may gain: a gigabyte, or a quarter of what is free, whichever is less."""
-    return min(1000 * MB, psutil.virtual_memory().available / 4)
+    return min(_MOST_BYTES, psutil.virtual_memory().available / 4, _free_in_container() / 4)
+
+
+def _free_in_container() -> float:
+    """What the container's own limit leaves (cgroup v2), in bytes; without bound where there is none.
+
+    psutil tells of the host, and the kernel kills by the container.
+    """
+    cgroup = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((cgroup / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return float(limit) - float(used)
+    except (OSError, ValueError):  # no cgroup, another version of it, or "max"
+        return math.inf

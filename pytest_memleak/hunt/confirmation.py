@@ -90,7 +90,7 @@ class Confirmation:
         seen = {judgement.resource: judgement for judgement in exact.judge(rounds, strict, exact.CONFIRM)}
         return tuple(
             self._confirmed(seen[judgement.resource], idle, seconds_per_call)
-            if judgement.resource in suspects or _is_open(judgement)
+            if judgement.resource in suspects or _is_settled(judgement, seen, suspects)
             else judgement
             for judgement in judgements
         )
@@ -111,7 +111,10 @@ class Confirmation:
         ledger.read(self._pace.made)
         idle_s = self._clock() - idle_from
         gained = {signal: ledger.latest(signal) - ledger.columns[signal][0] for signal in self._probes.read}
-        return {signal: amount / idle_s if amount >= _CONTROL_UNITS else 0.0 for signal, amount in gained.items()}
+        return {
+            signal: amount / idle_s if amount >= _CONTROL_UNITS * exact.UNITS.get(signal, 1) else 0.0
+            for signal, amount in gained.items()
+        }
 
     def _calls(self, signals: Collection[str], watched: Ledger) -> float:
         """Calls per round that let the growth of the suspected signals show some units in each quarter."""
@@ -136,19 +139,21 @@ class Confirmation:
         self._probes.refreeze()
 
     def _confirmed(self, judgement: Judgement, idle: Mapping[str, float], seconds_per_call: float) -> Judgement:
-        """A judgement of the confirmation, cleared if the growth goes on without requests."""
-        for signal in _SIGNALS_OF[judgement.resource]:
-            if signal not in self._probes.read:
-                continue
-            slope = self.slope(signal)
-            background = idle[signal] * seconds_per_call
-            if slope > 0 and background >= _BACKGROUND_SHARE * slope:
-                why = f"grows as fast without requests (+{format_rate(idle[signal])} {signal} per second while idle)"
-                return dataclasses.replace(judgement, outcome=Outcome.INCONCLUSIVE, why=why)
+        """A judgement of the confirmation, in doubt if all that convicts it goes on without requests."""
+        deciding = [signal for signal in _deciding(judgement) if signal in self._probes.read]
+        if deciding and all(self._is_background(signal, idle[signal] * seconds_per_call) for signal in deciding):
+            rate, unit = idle[deciding[0]], "B of C heap" if deciding[0] == "native" else deciding[0]
+            why = f"grows as fast without requests (+{format_rate(rate)} {unit} per second while idle)"
+            return dataclasses.replace(judgement, outcome=Outcome.INCONCLUSIVE, why=why)
         if judgement.outcome is not Outcome.LEAK:
             why = f"growth was seen and did not show again at rest ({judgement.why})"
             return dataclasses.replace(judgement, why=why)
         return judgement
+
+    def _is_background(self, signal: str, growth: float) -> bool:
+        """Whether as much comes without requests: `growth` in the time of a call."""
+        slope = self.slope(signal)
+        return slope > 0 and growth >= _BACKGROUND_SHARE * slope
 
 
 def _slope(ledger: Ledger, probes: Probes, signal: str) -> float:
@@ -161,6 +166,14 @@ def _deciding(judgement: Judgement) -> tuple[str, ...]:
     return judgement.signals or _SIGNALS_OF[judgement.resource]
 
 
-def _is_open(judgement: Judgement) -> bool:
-    """Whether the rounds left it open for memory or objects, which a closer look may settle."""
-    return judgement.outcome is Outcome.INCONCLUSIVE and judgement.resource in (Resource.MEMORY, Resource.OBJECTS)
+def _is_settled(
+    judgement: Judgement, seen: Mapping[Resource, Judgement], suspects: Mapping[Resource, Judgement]
+) -> bool:
+    """Whether a closer look settles memory or objects that the rounds left open.
+
+    It may clear them, and convict them beside their twin: over so few calls a cache that fills is straight too.
+    """
+    twins = (Resource.MEMORY, Resource.OBJECTS)
+    if judgement.outcome is not Outcome.INCONCLUSIVE or judgement.resource not in twins:
+        return False
+    return seen[judgement.resource].outcome is not Outcome.LEAK or any(twin in suspects for twin in twins)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,8 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for option in settings.OPTIONS:
         if not option.config:
             continue
-        text = f"{option.help} [{option.unit}]" if option.unit else option.help
-        text = text.replace("%", "%%")
+        text = _help(option).replace("%", "%%")
         # None is "not given": a default here would hide the ini file's value.
         if option.kind == "flag":
             group.addoption(option.flag, action=argparse.BooleanOptionalAction, default=None, help=text)
@@ -47,6 +47,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         else:
             group.addoption(option.flag, default=None, metavar=option.kind.upper(), help=text)
         parser.addini(option.ini, text, type=_INI_TYPES[option.kind], default=None)
+
+
+def _help(option: settings.Option) -> str:
+    """What an option does, with its choices, its unit and its default."""
+    words = [option.help]
+    if option.choices:
+        words.append(f"({' or '.join(option.choices)})")
+    if option.unit:
+        words.append(f"[{option.unit}]")
+    if option.kind in ("number", "count", "choice") and option.default is not None:
+        words.append(f"(default: {format(option.default, 'g') if option.kind != 'choice' else option.default})")
+    return " ".join(words)
 
 
 _INI_TYPES: dict[str, Any] = {
@@ -84,12 +96,18 @@ def _configured(config: pytest.Config) -> dict[str, Any]:
                 )
                 for layer, (value, spelt) in zip(layers, routes, strict=True):
                     if value is not None:
-                        layer[option.name] = settings.parse(option, value, spelt)
+                        given = _split(value) if option.kind == "names" else value
+                        layer[option.name] = settings.parse(option, given, spelt)
     except settings.SettingError as error:
         raise pytest.UsageError(str(error)) from None
     merged = {**layers[0], **layers[1]}
     merged["ignore"] = (*layers[0].get("ignore", ()), *layers[1].get("ignore", ()))
     return merged
+
+
+def _split(entries: Sequence[str]) -> list[str]:
+    """Several names on one line of the ini file; only a file's path may have blanks in it."""
+    return [name for entry in entries for name in ([entry] if ":" in entry else entry.split())]
 
 
 def _ini_value(config: pytest.Config, option: settings.Option) -> Any:

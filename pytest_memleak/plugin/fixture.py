@@ -14,7 +14,7 @@ from pytest_memleak import settings
 from pytest_memleak.hunt import hunt
 from pytest_memleak.model import Budget, Outcome, Result
 from pytest_memleak.plugin import LAYERS, vacuity
-from pytest_memleak.plugin.measuring import LeakFound, Measuring, named_fixtures, record
+from pytest_memleak.plugin.measuring import LeakFound, Measuring, command_again, named_fixtures, record
 from pytest_memleak.plugin.stores import HarnessStores
 from pytest_memleak.probes.catalogue import find_probes, running_loops
 from pytest_memleak.reports import text
@@ -30,9 +30,9 @@ ClientCall = Callable[[Client, int], object]
 class EndpointResults(Mapping[str, Result]):
     """Results by endpoint, as it was spelt (a callable by its name)."""
 
-    def __init__(self, results: Mapping[str, Result], *, nodeid: str, width: int) -> None:
+    def __init__(self, results: Mapping[str, Result], *, again: str, width: int) -> None:
         self._results = results
-        self._nodeid = nodeid
+        self._again = again
         self._width = width
 
     def __getitem__(self, endpoint: str) -> Result:
@@ -51,7 +51,7 @@ class EndpointResults(Mapping[str, Result]):
         """Fail the test with the full report when an endpoint leaks; a leak that several share is told once."""
         leaking = [result for result in self._results.values() if result.outcome is Outcome.LEAK]
         if leaking:
-            report = text.explain_all(leaking, width=self._width, again=text.command_again(self._nodeid))
+            report = text.explain_all(leaking, width=self._width, again=self._again)
             raise LeakFound(report, "; ".join(map(text.sentence, leaking)))
 
 
@@ -91,7 +91,7 @@ class Memleak:
         except (settings.SettingError, asgi.EndpointError) as error:
             raise pytest.fail.Exception(f"memleak.run: {error}", pytrace=False) from None
         width = self._measuring.summary.width() if self._measuring else 80
-        return EndpointResults(results, nodeid=self._item.nodeid, width=width)
+        return EndpointResults(results, again=command_again(self._item), width=width)
 
     def _split(
         self, endpoints: Sequence[EndpointLike], arguments: Mapping[str, Any]
@@ -164,7 +164,7 @@ class _Runs:
                 self._name = name
 
                 async def call(number: int, target: asgi.Endpoint = target, counts: asgi.StatusCounts = counts) -> None:
-                    self._stores.before_call()
+                    self._before_call()
                     await asgi.request(app, target, number, counts, state)
 
                 results[name] = await self._measured_async(name, call, counts)
@@ -179,7 +179,7 @@ class _Runs:
         if measuring.canary:
             call = vacuity.with_canary(call, self._settings)
         steps = hunt(name, self._settings, probes=find_probes(loops), loops=loops, surroundings=self, unit="request")
-        return self._judged(await drive_async(steps, call), counts.never_reached())
+        return self._judged(await drive_async(steps, call), counts)
 
     def _called(self, app: Any, targets: Mapping[str, ClientCall]) -> dict[str, Result]:
         if clients.is_test_client(app):
@@ -201,7 +201,7 @@ class _Runs:
         self._name = name
 
         def call(number: int) -> None:
-            self._stores.before_call()
+            self._before_call()
             target(client, number)
 
         if measuring is None:
@@ -213,13 +213,18 @@ class _Runs:
         steps = hunt(name, self._settings, probes=find_probes(loops), loops=loops, surroundings=self, unit="request")
         with clients.observed_responses(counts):
             result = drive(steps, call)
-        return self._judged(result, counts.never_reached())
+        return self._judged(result, counts)
 
-    def _judged(self, result: Result, unreached: dict[int, int]) -> Result:
-        if unreached:
-            pytest.fail(vacuity.unreached(result.name, unreached), pytrace=False)
+    def _before_call(self) -> None:
+        # An ordinary run is an ordinary test: its records are the user's.
+        if self._memleak.measuring is not None:
+            self._stores.before_call()
+
+    def _judged(self, result: Result, counts: asgi.StatusCounts) -> Result:
+        vacuity.refuse_unreached(self._memleak.item, counts, result.name)
         vacuity.refuse_too_few_calls(result, self._settings)
-        result = dataclasses.replace(result, nodeid=self._memleak.item.nodeid)
+        unit = "request" if sum(counts.seen().values()) == result.calls else "call"
+        result = dataclasses.replace(result, nodeid=self._memleak.item.nodeid, unit=unit)
         record(self._memleak.item, result)
         measuring = self._memleak.measuring
         if measuring is not None and measuring.canary:
@@ -232,9 +237,7 @@ class _Runs:
 
     def prepare(self) -> None:
         """Refuse what never reaches its endpoint; look for what records, before the heap is frozen."""
-        unreached = self._counts.never_reached()
-        if unreached:
-            pytest.fail(vacuity.unreached(self._name, unreached), pytrace=False)
+        vacuity.refuse_unreached(self._memleak.item, self._counts, self._name)
         self._stores.find()
 
     def empty_stores(self) -> None:

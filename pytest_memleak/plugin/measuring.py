@@ -42,13 +42,15 @@ class Measuring:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.configured: dict[str, Any] = config.stash[CONFIGURED]
+        path = self.configured.get("json")
+        # Now: a test may leave its chdir behind.
+        self.json = config.invocation_params.dir / path if path else None
         self.canary: bool = self.configured.get("canary", False)
         self.summary = Summary(config, self.configured)
 
     def pytest_sessionstart(self) -> None:
-        path = self.configured.get("json")
-        if path and not Path(path).absolute().parent.is_dir():
-            raise pytest.UsageError(f"--memleak-json {path}: its folder does not exist; make it first")
+        if self.json is not None and not self.json.parent.is_dir():
+            raise pytest.UsageError(f"--memleak-json {self.json}: its folder does not exist; make it first")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -56,6 +58,9 @@ class Measuring:
 
         The test's own failure passes through as it is; `measured` notes on which call it came.
         """
+        # A plugin may run a test once more: only its last measurement counts.
+        item.stash[RESULTS] = []
+        item.user_properties[:] = [pair for pair in item.user_properties if not pair[0].startswith("memleak")]
         layers = item.stash.get(LAYERS, None)
         if layers is None or not isinstance(item, pytest.Function):
             return (yield)
@@ -88,7 +93,7 @@ class Measuring:
             return
         if result.outcome is Outcome.INCONCLUSIVE and self.configured.get("inconclusive", "warn") != "fail":
             return
-        again = text.command_again(item.nodeid)
+        again = command_again(item)
         raise LeakFound(text.explain(result, width=self.summary.width(), again=again), text.sentence(result))
 
     @pytest.hookimpl(wrapper=True)
@@ -119,9 +124,8 @@ class Measuring:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        path = self.configured.get("json")
-        if path and not hasattr(self.config, "workerinput"):
-            write_json(Path(path), self.summary.results)
+        if self.json is not None and not hasattr(self.config, "workerinput"):
+            write_json(self.json, self.summary.results)
 
 
 FAILED_CALL = pytest.StashKey[int]()
@@ -160,6 +164,8 @@ class Measurement:
         try:
             with clients.observed_responses(self.counts):
                 yield
+        except vacuity.Refused:
+            raise
         except BaseException:
             self.item.stash[FAILED_CALL] = self.leak_call.number
             raise
@@ -171,7 +177,7 @@ class Measurement:
     def finished(self) -> Result:
         """The result, after refusing a test that proved nothing or whose function was never called."""
         if self.result is not None:
-            vacuity.refuse_unreached(self.item, self.counts)
+            vacuity.refuse_unreached(self.item, self.counts, self.item.name)
             vacuity.refuse_too_few_calls(self.result, self.settings)
             requests = sum(self.counts.seen().values())
             if requests == self.result.calls:
@@ -235,7 +241,8 @@ class TestSurroundings:
 
     def prepare(self) -> None:
         """Look for what records, before the heap is frozen."""
-        vacuity.refuse_unreached(self._measurement.item, self._measurement.counts)
+        item = self._measurement.item
+        vacuity.refuse_unreached(item, self._measurement.counts, item.name)
         self._measurement.stores.find()
 
     def empty_stores(self) -> None:
@@ -255,6 +262,12 @@ class TestSurroundings:
     def roots(self) -> Mapping[int, str]:
         """The fixtures' values by name."""
         return named_fixtures(self._measurement.item)
+
+
+def command_again(item: pytest.Item) -> str:
+    """The command that measures a test again, from where pytest was started."""
+    config: Any = item.config
+    return text.command_again(str(config.cwd_relative_nodeid(item.nodeid)))
 
 
 def named_fixtures(item: pytest.Item) -> dict[int, str]:
@@ -308,6 +321,9 @@ def _timeout_of(item: pytest.Item) -> float | None:
     value: Any = None
     if mark is not None:
         value = mark.args[0] if mark.args else mark.kwargs.get("timeout")
+    if value is None:
+        # Where the environment variable, the option and the ini file have met.
+        value = getattr(item.config, "_env_timeout", None)
     if value is None:
         value = item.config.getoption("timeout", None) or item.config.getini("timeout")
     try:

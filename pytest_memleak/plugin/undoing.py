@@ -33,11 +33,12 @@ def undoings(item: pytest.Item) -> list[Undoing]:
     # Only unittest's: what else has an attribute of that name is the user's.
     if isinstance(cleanups, list) and type(item).__name__ == "TestCaseFunction":
         found.append(Cleanups(cleanups))
-    if "mocker" in funcargs:
-        found.append(Mocker(funcargs["mocker"]))
-    monkeypatch = funcargs.get("monkeypatch")
-    if isinstance(monkeypatch, pytest.MonkeyPatch):
-        found.append(Monkeypatch(monkeypatch))
+    # As pytest tears down, the last set up first: one may have patched what the other had.
+    for name, value in reversed(funcargs.items()):
+        if name == "mocker":
+            found.append(Mocker(value))
+        elif isinstance(value, pytest.MonkeyPatch):
+            found.append(Monkeypatch(value))
     found.append(StartedPatches())
     return found
 
@@ -86,7 +87,7 @@ class Mocker:
 class StartedPatches:
     """`unittest.mock.patch(...).start()` without a `stop`, which the test may leave to `patch.stopall()`.
 
-    The first call's stay: they may be meant for good, by a helper that patches once.
+    The first call's stay: they may be meant for good, by a function that patches once.
     """
 
     __slots__ = ("_before",)

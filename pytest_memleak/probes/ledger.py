@@ -8,7 +8,7 @@ from typing import Final
 
 from pytest_memleak.probes.catalogue import SIGNALS, Probes
 
-# Rounds last 70 ms or more and grow while doubt lasts: 30 s hold about 150. Beyond the capacity every
+# Rounds last 70 ms or more and grow while doubt lasts: 30 s hold about 60. Beyond the capacity every
 # second row is dropped, which keeps the baseline and the whole span.
 _CAPACITY: Final = 512
 

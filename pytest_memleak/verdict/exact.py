@@ -303,8 +303,8 @@ _JITTERS: Final = 2.5
 def _is_flat(found: Trend, signal: str, grows: bool) -> bool:
     """Whether a series may pass: no growth that stands out from the jitter, even if it is below the target.
 
-    Blocks may rise while they fade: free lists and small caches fill ever slower (the test client's take
-    1,500 calls). The C heap may rise in steps, whenever a table or an arena of somebody else is resized.
+    Blocks may rise while they fade: free lists and small caches fill ever slower. The C heap may rise in steps,
+    whenever a table or an arena of somebody else is resized.
     """
     if signal == "native":
         return not (grows and found.sustained)

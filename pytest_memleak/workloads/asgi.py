@@ -211,6 +211,7 @@ class Watched:
             self.counts.add(status, reached=_reached(scope, status, begin))
 
 
+_NOT_OK: Final = 300
 _INVALID: Final = 422
 _VALIDATION: Final = b'{"detail":['
 
@@ -221,6 +222,9 @@ def _reached(scope: Scope, status: int, begin: bytes) -> bool:
     Starlette notes the matched endpoint in the scope; FastAPI's answer to an invalid request is a list of
     details. An endpoint that answers 404 or 422 itself was reached.
     """
+    if "app" in scope and "endpoint" not in scope and status >= _NOT_OK:
+        # Starlette notes itself and what it matched: a redirect to the other slash, a middleware's refusal.
+        return False
     if status == _INVALID:
         return begin != _VALIDATION
     if status == 404:

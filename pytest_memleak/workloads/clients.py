@@ -52,8 +52,10 @@ def _observed(transport: Any, method_name: str, counts: StatusCounts) -> Iterato
         yield
     finally:
         setattr(transport, method_name, original)
-        for client in watching:
-            client.app = client.app.app
+        for client in list(watching):
+            # The test may have given it another app meanwhile.
+            if isinstance(client.app, Watched):
+                client.app = client.app.app
 
 
 def is_test_client(value: object) -> bool:

@@ -1,0 +1,43 @@
+"""From findings to causes: what is told as a leak, and what known growth does not excuse."""
+
+from __future__ import annotations
+
+from pytest_memleak.diagnosis.causes import causes, unexplained
+from pytest_memleak.diagnosis.holders import Held, Kept
+from pytest_memleak.model import Frame, Holder, Site
+
+CACHE = (("app/cache.py", 5), None)
+LEAK = (("app/orders.py", 17), None)
+
+
+def site(places: tuple[tuple[str, int], None], bytes_per_call: float) -> Site:
+    (path, line), _ = places
+    return Site(frame=Frame(path=path, line=line), place=places[0], bytes_per_call=bytes_per_call, count_per_call=1)
+
+
+def known_cache(bytes_per_entry: float) -> Held:
+    """A bounded cache that gains one entry per call."""
+    kept = Kept(
+        holder=Holder(name="app.cache.SEEN", kind="lru_cache", entries_per_call=1, bound="lru_cache(maxsize=9000)"),
+        site=None,
+        types="str",
+        bytes_per_entry=bytes_per_entry,
+        table_bytes_per_entry=0,
+        explained=frozenset([CACHE]),
+        callables=False,
+        is_users=True,
+    )
+    return Held(kept=(), known=(kept,), loose=(), notes=())
+
+
+def test_a_bounded_cache_that_fills_does_not_hide_a_leak_beside_it() -> None:
+    held, sites = known_cache(60), [site(LEAK, 5_000), site(CACHE, 60)]
+    assert [str(one.frame) for one in unexplained(held, sites)] == ["app/orders.py:17"]
+    (leak,) = causes([], held, sites, 5_060)
+    assert str(leak.sites[0].frame) == "app/orders.py:17"
+
+
+def test_what_comes_and_goes_beside_a_cache_that_fills_is_no_leak() -> None:
+    held, sites = known_cache(600), [site(CACHE, 600), site(LEAK, 50)]
+    assert unexplained(held, sites) == []
+    assert causes([], held, sites, 650) == []
