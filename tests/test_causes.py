@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import types
+
+import pytest
+
+from pytest_memleak.diagnosis import known
 from pytest_memleak.diagnosis.causes import causes, unexplained
 from pytest_memleak.diagnosis.holders import Held, Kept
 from pytest_memleak.model import Frame, Holder, Site
@@ -41,3 +48,17 @@ def test_what_comes_and_goes_beside_a_cache_that_fills_is_no_leak() -> None:
     held, sites = known_cache(600), [site(CACHE, 600), site(LEAK, 50)]
     assert unexplained(held, sites) == []
     assert causes([], held, sites, 650) == []
+
+
+def test_a_cache_of_the_standard_library_is_known_to_be_bounded() -> None:
+    cache: object = vars(re)["_cache"]
+    assert known.bound_of(cache, 10) == f"re._MAXCACHE={vars(re)['_MAXCACHE']}"
+    assert known.bound_of({"of": "the user"}, 10) == ""
+
+
+def test_a_constant_of_a_module_bounds_none_of_its_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[int, int] = {}
+    module = types.ModuleType("shop_with_a_capacity")
+    vars(module).update(capacity=10_000, SEEN=seen)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert known.bound_of(seen, 10) == ""

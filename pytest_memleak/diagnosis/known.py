@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import gc
 import re
+import sys
 import types
 from collections.abc import Sequence
 from typing import Any, Final
@@ -25,6 +26,9 @@ _BOUND_ATTRIBUTES: Final = (
     "_capacity",
     "max_entries",
 )
+
+# Caches of the standard library whose bound is a constant of their module.
+_BOUNDED_BY_MODULE: Final = (("re", "_cache", "_MAXCACHE"), ("re", "_cache2", "_MAXCACHE2"))
 
 # unittest.mock keeps every call, pytest's monkeypatch every replaced attribute until the test ends. What is
 # emptied after each call anyway stands here for what escapes: a mock that is made late, a fixture of the session.
@@ -48,6 +52,10 @@ def bound_of(container: Any, length: int) -> str:
     maxlen = collections.deque.maxlen.__get__(container) if is_deque else None
     if maxlen is not None:
         return f"deque(maxlen={maxlen})"
+    for module, name, limit in _BOUNDED_BY_MODULE:
+        namespace = vars(sys.modules[module])
+        if namespace.get(name) is container:
+            return f"{module}.{limit}={namespace.get(limit)}"
     for owner in (container, *_owners(container)):
         # A constant of a module says nothing of one of its containers.
         bound = None if issubclass(type(owner), types.ModuleType) else _stated_bound(owner)
