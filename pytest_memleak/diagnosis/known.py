@@ -10,7 +10,7 @@ import types
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pytest_memleak.diagnosis import retention
+from pytest_memleak.diagnosis import labels
 from pytest_memleak.diagnosis.containers import LRU_CACHE
 from pytest_memleak.diagnosis.source import module_name
 from pytest_memleak.model import Leak
@@ -104,7 +104,7 @@ def _owners(container: Any) -> list[Any]:
     for owner in gc.get_referrers(container):
         kind = type(owner)
         if issubclass(kind, dict):
-            found += [upper for upper in gc.get_referrers(owner) if retention.instance_dict(upper) is owner]
+            found += [upper for upper in gc.get_referrers(owner) if labels.instance_dict(upper) is owner]
         elif not issubclass(kind, (list, tuple, set, types.FrameType, types.GeneratorType)):
             found.append(owner)
     return found
@@ -113,7 +113,7 @@ def _owners(container: Any) -> list[Any]:
 def _stated_bound(owner: Any) -> tuple[str, int] | None:
     names = (f"_{base.__name__}__maxsize" for base in type(owner).__mro__)
     for name in (*_BOUND_ATTRIBUTES, *names):
-        namespace = retention.instance_dict(owner) or {}
+        namespace = labels.instance_dict(owner) or {}
         value = namespace.get(name)
         if type(value) is int and value > 0:
             return name, value

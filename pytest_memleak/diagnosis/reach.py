@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterable
 from typing import Any, Final
 
-from pytest_memleak.diagnosis import retention, source
+from pytest_memleak.diagnosis import labels, source
 from pytest_memleak.diagnosis.allocations import Places, as_site, stack_of
 from pytest_memleak.diagnosis.containers import own_size
 from pytest_memleak.model import Site
@@ -73,7 +73,7 @@ class Fresh:
             if found is not None:
                 places.add(found)
             queue.extend(gc.get_referents(obj))
-            namespace = retention.instance_dict(obj)
+            namespace = labels.instance_dict(obj)
             if namespace is not None:
                 queue.append(namespace)
         return size, places

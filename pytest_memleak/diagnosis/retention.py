@@ -8,11 +8,8 @@ out this package's own frames and variables, and is bounded in time.
 from __future__ import annotations
 
 import asyncio
-import collections
 import dataclasses
 import gc
-import itertools
-import re
 import sys
 import time
 import types
@@ -21,7 +18,7 @@ from typing import Any, Final, cast
 
 import objgraph
 
-from pytest_memleak.diagnosis import source
+from pytest_memleak.diagnosis import labels, source
 
 _MAX_DEPTH: Final = 12
 _MAX_PATH_S: Final = 1.0
@@ -171,29 +168,8 @@ def _described(chain: Sequence[Any], roots: Mapping[int, str], *, rooted: bool) 
     first = _module_of(chain[0]) or chain[0]
     if first is not chain[0]:
         chain = [first, *chain]
-    name = roots.get(id(first)) or _own_name(first)
-    labels = [name]
-    passed_state = in_state = False
-    for owner, owned in itertools.pairwise(chain):
-        step = _step(owner, owned)
-        passed_state = passed_state or _is_state(owner)
-        if in_state:
-            step = _ITEM.sub(r".\1", step)
-        # `app.state.name` stands in a dict inside of the state.
-        in_state = passed_state and step == "._state"
-        if step and not in_state:
-            name = _joined(name, step)
-            labels.append(step)
-    return Path(labels=tuple(labels), name=name, rooted=rooted, is_users=_is_users_root(first, roots))
-
-
-_ITEM: Final = re.compile(r"\['(\w+)'\]")
-
-
-def _is_state(obj: object) -> bool:
-    """Whether an object is Starlette's `State`, as in `app.state`."""
-    kind = type(obj)
-    return kind.__qualname__ == "State" and source.module_name(kind) == "starlette.datastructures"
+    names = [roots.get(id(first)) or labels.own_name(first), *labels.steps(chain)]
+    return Path(labels=tuple(names), name="".join(names), rooted=rooted, is_users=_is_users_root(first, roots))
 
 
 def _is_users_root(root: object, roots: Mapping[int, str]) -> bool:
@@ -202,127 +178,3 @@ def _is_users_root(root: object, roots: Mapping[int, str]) -> bool:
     if issubclass(type(module), types.ModuleType):
         return source.is_users(vars(module).get("__file__") or "<built-in>")
     return roots.get(id(root), "").startswith(("fixture ", "app"))
-
-
-def _joined(name: str, step: str) -> str:
-    return name + step
-
-
-def _own_name(obj: object) -> str:
-    kind = type(obj)
-    if issubclass(kind, types.ModuleType):
-        return str(vars(obj).get("__name__", "a module"))
-    if issubclass(kind, (type, types.FunctionType)):
-        named = cast(type, obj)
-        return f"{source.module_name(named)}.{named.__qualname__}"
-    return f"a {kind.__qualname__}"
-
-
-def _step(owner: Any, owned: Any) -> str:
-    """How `owner` refers to `owned`: `.attribute`, `['key']`, `[3]`, `(closure variable)`; empty for a namespace."""
-    kind = type(owner)
-    for base, describe in _STEPS:
-        if issubclass(kind, base):
-            return describe(owner, owned)
-    return _attribute(owner, owned)
-
-
-def _in_dict(owner: dict[Any, Any], owned: Any) -> str:
-    for key, value in list(dict.items(owner)):
-        if value is owned:
-            # Only text and numbers are shown: any other key's repr would be the user's code.
-            if type(key) is str and key.isidentifier() and _is_namespace(owner):
-                return f".{key}"
-            return f"[{key!r}]" if type(key) in (str, int) else f"[a {type(key).__qualname__}]"
-        if key is owned:
-            return "[key]"
-    return "[…]"
-
-
-def _is_namespace(owner: dict[Any, Any]) -> bool:
-    """Whether a dict is the `__dict__` of a module, class or instance."""
-    if "__builtins__" in owner or "__module__" in owner or "__spec__" in owner:
-        return True
-    return any(instance_dict(holder) is owner for holder in gc.get_referrers(owner))
-
-
-def _in_sequence(owner: Any, owned: Any) -> str:
-    base = list if issubclass(type(owner), list) else tuple
-    index = next((i for i in range(base.__len__(owner)) if base.__getitem__(owner, i) is owned), None)
-    return "[…]" if index is None else f"[{index}]"
-
-
-def _in_function(owner: types.FunctionType, owned: Any) -> str:
-    if owned is owner.__closure__:
-        return ""
-    if owned is owner.__dict__ or owned is owner.__globals__:
-        return ""
-    return (
-        " (default of a parameter)" if owned is owner.__defaults__ or owned is owner.__kwdefaults__ else " (function)"
-    )
-
-
-def _in_namespace(owner: Any, owned: Any) -> str:
-    return "" if issubclass(type(owned), (dict, types.MappingProxyType)) else _attribute(owner, owned)
-
-
-def _attribute(owner: Any, owned: Any) -> str:
-    namespace = instance_dict(owner)
-    if namespace is owned:
-        return ""
-    for key, value in list((namespace or {}).items()):
-        if value is owned:
-            return f".{key}"
-    for name, slot in _slots(type(owner)):
-        try:
-            if slot.__get__(owner) is owned:
-                return f".{name}"
-        except AttributeError:
-            continue
-    return f" → {_kind_name(owned)}"
-
-
-def instance_dict(owner: Any) -> dict[str, Any] | None:
-    """The `__dict__` of an instance without asking the user's `__getattr__`; None where there is none."""
-    try:
-        namespace = object.__getattribute__(owner, "__dict__")
-    except AttributeError:
-        return None
-    return namespace if type(namespace) is dict else None
-
-
-def _slots(kind: type) -> list[tuple[str, Any]]:
-    return [
-        (name, member)
-        for base in kind.__mro__
-        for name, member in vars(base).items()
-        if isinstance(member, types.MemberDescriptorType)
-    ]
-
-
-def _kind_name(obj: object) -> str:
-    return type(obj).__qualname__
-
-
-def _described_as(text: str) -> Callable[[Any, Any], str]:
-    return lambda _owner, _owned: text
-
-
-def _in_tuple(owner: Any, owned: Any) -> str:
-    # A closure: its cells speak for it.
-    return "" if type(owned) is types.CellType else _in_sequence(owner, owned)
-
-
-_STEPS: Final[tuple[tuple[type, Callable[[Any, Any], str]], ...]] = (
-    (types.ModuleType, _described_as("")),
-    (type, _in_namespace),
-    (dict, _in_dict),
-    (list, _in_sequence),
-    (tuple, _in_tuple),
-    (set, _described_as("{…}")),
-    (frozenset, _described_as("{…}")),
-    (collections.deque, _described_as("[…]")),
-    (types.CellType, _described_as(" (closure variable)")),
-    (types.FunctionType, _in_function),
-    (types.MethodType, _described_as(".__self__")),
-)
