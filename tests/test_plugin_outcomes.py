@@ -232,3 +232,15 @@ def test_a_canary_in_a_test_without_a_verdict_is_missed(pytester: pytest.Pyteste
         "test_inconclusive: a planted leak of the budget's size was not convicted (INCONCLUSIVE: as scripted); "
         "give the test more time (max_time), a budget that its noise allows, or a narrower ignore"
     ) in words_of(result)
+
+
+def test_results_that_cannot_be_written_take_nothing_else_along(pytester: pytest.Pytester) -> None:
+    pytester.mkdir("memory.json")
+    pytester.makepyfile("import pytest\n@pytest.mark.no_leak\ndef test_leak(): pass")
+    result = rehearse(pytester, "--memleak", "--memleak-json=memory.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = words_of(result)
+    assert "memory.json: cannot be written (Is a directory); choose another place" in said
+    assert "test_leak grew" in said
+    assert "test or endpoint calls memory objects MB/min verdict" in said
+    assert not list(pytester.path.glob("*.part"))

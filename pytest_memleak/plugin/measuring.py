@@ -123,9 +123,16 @@ class Measuring:
         self.summary.write(terminalreporter)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self) -> None:
-        if self.json is not None and not hasattr(self.config, "workerinput"):
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.json is None or hasattr(self.config, "workerinput"):
+            return
+        try:
             write_json(self.json, self.summary.results)
+        except OSError as error:
+            # Raised here it would take the summary along.
+            why = f"cannot be written ({error.strerror}); choose another place"
+            self.summary.error = f"--memleak-json {self.json}: {why}"
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
 FAILED_CALL = pytest.StashKey[int]()
@@ -301,16 +308,15 @@ def text_representation(longrepr: Any, leak: LeakFound) -> Any:
 
 
 def write_json(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Write the results whole or not at all: a killed run leaves the file of the run before."""
+    """Write the results whole or not at all: a killed run leaves the file of the run before. Raises OSError."""
     content = json.dumps({"version": model.SCHEMA_VERSION, "results": list(results)}, indent=1)
     partial = path.with_name(path.name + ".part")
     try:
         partial.write_text(content + "\n", encoding="utf-8")
         partial.replace(path)
-    except OSError as error:
-        raise pytest.UsageError(
-            f"--memleak-json {path}: cannot be written ({error.strerror}); choose another place"
-        ) from None
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _timeout_of(item: pytest.Item) -> float | None:

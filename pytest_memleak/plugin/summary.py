@@ -26,6 +26,7 @@ class Summary:
     def __init__(self, config: pytest.Config, configured: Mapping[str, Any]) -> None:
         self.config = config
         self.results: list[Mapping[str, Any]] = []
+        self.error = ""
         self._fails = configured.get("inconclusive", "warn") == "fail"
         self._canary = bool(configured.get("canary", False))
         self._shown = False
@@ -60,6 +61,8 @@ class Summary:
 
     def write(self, reporter: Any) -> None:
         """The table, what is inconclusive, and what could not be read. With -q only what is not clean."""
+        if self.error:
+            reporter.write_line(self.error, red=True)
         if not self.results:
             return
         quiet = self.config.get_verbosity() < 0
