@@ -101,6 +101,7 @@ _HEAVY: Final = (
 )  # fmt: skip
 
 _TIMED_IMPORT: Final = """\
+import time
 import pytest
 begun = time.perf_counter()
 import pytest_memleak.plugin
