@@ -244,3 +244,20 @@ def test_results_that_cannot_be_written_take_nothing_else_along(pytester: pytest
     assert "test_leak grew" in said
     assert "test or endpoint calls memory objects MB/min verdict" in said
     assert not list(pytester.path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "folder, path", [("shop", "test_shop.py"), (".", "shop/test_shop.py"), ("other", "../shop/test_shop.py")]
+)
+def test_a_leak_is_measured_again_from_where_pytest_was_started(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, folder: str, path: str
+) -> None:
+    pytester.mkdir("shop").joinpath("test_shop.py").write_text(
+        "import pytest\n@pytest.mark.no_leak\ndef test_leak(): pass", encoding="utf-8"
+    )
+    pytester.mkdir("other")
+    root = str(pytester.path)
+    monkeypatch.chdir(pytester.path / folder)
+    result = rehearse(pytester, "--memleak", f"--rootdir={root}", f"{root}/shop/test_shop.py")
+    result.assert_outcomes(failed=1)
+    assert f"  again pytest --memleak {path}::test_leak" in lines_of_section(result, "FAILURES")

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -273,8 +274,11 @@ class TestSurroundings:
 
 def command_again(item: pytest.Item) -> str:
     """The command that measures a test again, from where pytest was started."""
-    config: Any = item.config
-    return text.command_again(str(config.cwd_relative_nodeid(item.nodeid)))
+    # A nodeid begins at the root directory.
+    path, separator, names = item.nodeid.partition("::")
+    with contextlib.suppress(ValueError):  # on another drive
+        path = os.path.relpath(item.config.rootpath / path, item.config.invocation_params.dir)
+    return text.command_again(f"{Path(path).as_posix()}{separator}{names}")
 
 
 def named_fixtures(item: pytest.Item) -> dict[int, str]:
