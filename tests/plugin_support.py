@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 # Inner runs in this process forget what they imported; these would be imported again beside their old selves.
-import pytest_memleak.plugin.fixture
+import pytest_memleak.plugin.runs
 import pytest_memleak.plugin.measuring  # noqa: F401
 
 RESULTS_FILE = "results.json"
@@ -29,7 +29,7 @@ SCRIPTED = """
     from pytest_memleak.model import (
         Frame, Growth, Holder, Judgement, Leak, Outcome, Resource, Result, Round, RssAccount, Site
     )
-    from pytest_memleak.plugin import fixture, measuring
+    from pytest_memleak.plugin import measuring, runs
     from pytest_memleak.workloads.steps import Calls
 
     SETTINGS = {}
@@ -68,10 +68,10 @@ SCRIPTED = """
         )
 
     def pytest_configure():
-        measuring.hunt = fixture.hunt = scripted_hunt
+        measuring.hunt = runs.hunt = scripted_hunt
 
     def pytest_unconfigure():
-        measuring.hunt = fixture.hunt = hunt
+        measuring.hunt = runs.hunt = hunt
 """
 """A conftest whose hunts make three calls and end as the test's name says: "leak", "inconclusive" or clean.
 
