@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 # Inner runs in this process forget what they imported; these would be imported again beside their old selves.
-import pytest_memleak.plugin.runs
-import pytest_memleak.plugin.measuring  # noqa: F401
+import pytest_memleak.plugin.fixture
+import pytest_memleak.plugin.measuring
+import pytest_memleak.plugin.runs  # noqa: F401
 
 RESULTS_FILE = "results.json"
 
