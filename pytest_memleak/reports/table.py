@@ -58,8 +58,10 @@ def _growth(result: Mapping[str, Any], resource: str) -> float | None:
     for judgement in result["judgements"]:
         if judgement["resource"] == resource:
             growth = judgement["growth"]
-            # What is not told from zero is shown as zero.
-            is_told = growth["low"] > 0 or (resource == "memory" and result["outcome"] != "CLEAN")
+            # What is not told from zero is shown as zero, and so is what passed where nothing may grow: a table of
+            # somebody else that was resized meanwhile.
+            has_passed = judgement["outcome"] == "CLEAN" and judgement["limit"] == 0
+            is_told = not has_passed and (growth["low"] > 0 or (resource == "memory" and result["outcome"] != "CLEAN"))
             return float(growth["per_call"]) if is_told else 0.0
     return None
 
