@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -178,8 +177,3 @@ def failures_of(result: pytest.RunResult) -> dict[str, list[str]]:
         else:
             told[next(reversed(told))].append(line)
     return told
-
-
-def kept_file(pytester: pytest.Pytester, name: str) -> str:
-    """The text of a file that an inner test wrote."""
-    return Path(pytester.path, name).read_text(encoding="utf-8")

@@ -107,7 +107,7 @@ class _Hunt:
             max_time=settings.max_time,
             clock=clock,
         )
-        self.rss = RssWatch(probes)
+        self.rss: RssWatch  # begins when the warm-up is over
         self.deep = False
         self.started = 0.0
         self.diagnosis_s = 0.0

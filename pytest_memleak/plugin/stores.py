@@ -92,7 +92,7 @@ class HarnessStores:
         for store, length in self._patches:
             _drop_repeated(store, length)
 
-    def first_call_is_over(self) -> None:
+    def _first_call_is_over(self) -> None:
         """What the first call warned of and recorded stays in the report, later repetitions do not."""
         if self._lengths is None:
             self._lengths = [len(store) for store in self._reported]
@@ -114,7 +114,7 @@ class HarnessStores:
         for undoing in self._undoings or ():
             undoing.undo()
         self._subtests.call_is_over()
-        self.first_call_is_over()
+        self._first_call_is_over()
         for store, length in zip(self._reported, self._lengths or (), strict=True):
             del store[length:]
 
