@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from typing import Any, Final
 
 SCHEMA_VERSION: Final = 1
@@ -231,14 +232,17 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """The model as it is, as plain values for JSON."""
-        return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
+        return plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of the model as JSON has it: enumerations by their value, tuples as lists, no bound as null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return value

@@ -6,9 +6,28 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Final
 
 MB: Final = 1_000_000
+
+_DURATION: Final = re.compile(r"(?=.)(?:(\d+)h)?\s*(?:(\d+)(?:min|m))?\s*(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def parse_duration(value: object) -> float:
+    """Seconds out of `30m`, `90s`, `1h30m`, `24h` or a plain number of seconds. Raises ValueError, in words."""
+    seconds = 0.0
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if match is not None:
+            hours, minutes, rest = (float(part or 0) for part in match.groups())
+            seconds = hours * 3600 + minutes * 60 + rest
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf"):
+        # Compared first: an int of 400 digits is no float.
+        seconds = float(min(value, 1e18))
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"expects a time such as 30m, 90s or 1h30m, got {value!r}")
+    return seconds
 
 
 def format_bytes(size: float) -> str:
@@ -38,6 +57,8 @@ def format_bytes_bound(size: float) -> str:
 def _rounded_up(amount: float) -> float:
     if amount <= 0:
         return 0.0
+    if amount == math.inf:
+        return amount
     digit: float = 10.0 ** (math.floor(math.log10(amount)) - 1)
     return math.ceil(round(amount / digit, 6)) * digit
 
@@ -48,11 +69,14 @@ def format_count(count: int) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration as text: `0.84 s`, `12.3 s`, `4 min 10 s`."""
+    """A duration as text: `0.84 s`, `12.3 s`, `4 min 10 s`, `24 h 0 min`."""
     if seconds < 100:
         return f"{_three_digits(seconds)} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"
+    if minutes < 100:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
 
 
 def mb_per_min(bytes_per_request: float, requests_per_s: float) -> float:

@@ -33,7 +33,17 @@ def cells(lines: list[str], first: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "script", ["clean_endpoints.py", "corpus.py", "peers_eight.py", "reach.py", "shop.py", "side_by_side.py"]
+    "script",
+    [
+        "clean_endpoints.py",
+        "corpus.py",
+        "judges.py",
+        "peers_eight.py",
+        "reach.py",
+        "shop.py",
+        "side_by_side.py",
+        "soak.py",
+    ],
 )
 def test_help_states_the_goal(script: str) -> None:
     code, lines = run(script, "--help")
@@ -67,3 +77,16 @@ def test_side_by_side_of_ours_alone() -> None:
     code, lines = run("side_by_side.py", "--tools", "ours", "--endpoints", "ok")
     assert code == 0, "\n".join(lines)
     assert cells(lines, "ours")[:8] == ["ours", "0", "of", "0", "0", "of", "1", "0"]
+
+
+def test_judges_convict_no_clean_level_and_pass_no_leak() -> None:
+    code, lines = run("judges.py", "--runs", "2", "--only", "drift")
+    assert code == 0, "\n".join(lines)
+    assert lines[-2].startswith("clean levels convicted: 0 of ")
+    assert lines[-1].startswith("leaking levels passed: 0 of ")
+
+
+def test_soak_tells_what_the_agent_costs() -> None:
+    code, lines = run("soak.py", "--only", "throughput", "--pairs", "1", "--seconds", "1")
+    assert code in (0, 1)  # 1 where the machine missed the goal of speed
+    assert lines[-1].startswith("throughput: ")

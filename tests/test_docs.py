@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from pytest_memleak import cli
 from pytest_memleak.model import Result
-from pytest_memleak.settings import OPTIONS, Option
+from pytest_memleak.settings import ALL_OPTIONS, OPTIONS, SOAK_OPTIONS, Option
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -187,9 +187,26 @@ def test_the_table_of_options_is_that_of_whole_runs() -> None:
     assert tables(ROOT / "README.md")["command line/4"] == expected
 
 
+def test_the_table_of_the_soaks_options_is_theirs() -> None:
+    expected = [
+        [
+            f"`{option.name}`" if option.marker else "",
+            f"`{option.flag}`" if option.config else "",
+            _duration(option) or default(option),
+            option.help,
+        ]
+        for option in SOAK_OPTIONS
+    ]
+    assert tables(ROOT / "docs" / "verifying-a-fix.md")["argument/4"] == expected
+
+
+def _duration(option: Option) -> str:
+    return f"{option.default / 60:g}m" if option.kind == "duration" and option.default else ""
+
+
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
 def test_each_option_that_is_named_exists(page: Path) -> None:
-    known = {option.flag for option in OPTIONS} | {option.ini for option in OPTIONS if option.config}
+    known = {option.flag for option in ALL_OPTIONS} | {option.ini for option in ALL_OPTIONS if option.config}
     text = page.read_text(encoding="utf-8")
     named = re.findall(r"(?<![\w/-])--memleak[a-z-]*", text) + re.findall(r"(?<![\w.])memleak_[a-z_]+", text)
     assert {name for name in named if name not in known} == set()
@@ -223,7 +240,9 @@ def test_each_command_exists(page: Path, helps: dict[str, str]) -> None:
             assert set(",".join(asked).split(",")) - {""} <= set(extras)
         elif words != ["tox"]:
             program = words[0] if words[0] == "pytest" else " ".join(words[:2])
-            options = [word.partition("=")[0] for word in words if word.startswith("-")]
+            # Behind `--` stands the user's own command.
+            ours = words[: words.index("--")] if "--" in words else words
+            options = [word.partition("=")[0] for word in ours if word.startswith("-")]
             assert [one for one in options if not re.search(rf"(?<![\w-]){one}(?![\w-])", helps[program])] == []
 
 

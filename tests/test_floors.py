@@ -20,7 +20,9 @@ PACKAGE = Path(pytest_memleak.__file__).parent
 FLOORS = {
     "model": 0,
     "settings": 0,
+    "model_soak": 0,
     "units": 0,
+    "wire": 0,
     "probes": 1,
     "verdict": 1,
     "diagnosis": 1,
@@ -28,6 +30,8 @@ FLOORS = {
     "patterns": 1,
     "reports": 2,
     "hunt": 3,
+    "agent": 3,
+    "soak": 3,
     "plugin": 4,
     "cli": 4,
     "__main__": 5,
@@ -42,7 +46,7 @@ PARTS = {
 }
 """Which part of floor 1 may use which other."""
 
-OWNERS = {"pytest": "plugin", "_pytest": "plugin", "pluggy": "plugin", "typer": "cli", "click": "cli"}
+OWNERS = {"pytest": "plugin", "_pytest": "plugin", "pluggy": "plugin", "typer": "cli", "click": "cli", "rich": "cli"}
 """Libraries that one edge imports and nobody else."""
 
 USERS_OWN = {"fastapi", "starlette", "httpx", "httpx2"}

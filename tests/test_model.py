@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from pytest_memleak import model, units
+from pytest_memleak import model, model_soak, units
 from pytest_memleak.model import (
     NO_GROWTH,
     Budget,
@@ -57,7 +57,8 @@ RESULT = Result(
 
 
 def words() -> list[type]:
-    return [word for word in vars(model).values() if dataclasses.is_dataclass(word) and isinstance(word, type)]
+    every = {**vars(model), **vars(model_soak)}.values()
+    return [word for word in every if dataclasses.is_dataclass(word) and isinstance(word, type)]
 
 
 @pytest.mark.parametrize("word", words(), ids=lambda word: str(word.__name__))

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from pytest_memleak import settings, units
-from pytest_memleak.settings import BY_NAME, MARKER_NAMES, OPTIONS, SettingError, Settings
+from pytest_memleak.settings import (
+    ALL_OPTIONS,
+    BY_NAME,
+    MARKER_NAMES,
+    OPTIONS,
+    SOAK_NAMES,
+    SOAK_OPTIONS,
+    SettingError,
+    Settings,
+    SoakSettings,
+)
 
 NUMBERS = ("max_mb_per_min", "rps", "max_bytes_per_request", "max_objects_per_request", "max_time")
 COUNTS = ("max_fds", "max_threads", "max_tasks", "min_calls")
@@ -25,8 +35,16 @@ def test_the_table_and_the_dataclass_have_the_same_names_and_defaults() -> None:
     assert fields == table
 
 
+def test_the_table_of_soaks_and_its_dataclass_have_the_same_names_and_defaults() -> None:
+    table = {option.name: option.default for option in SOAK_OPTIONS if option.marker}
+    fields = {field.name: field.default for field in dataclasses.fields(SoakSettings)}
+    # A soak is a service under load, and allows what the command line's does.
+    assert fields == {**table, "max_mb_per_min": 1.0, "reason": ""}
+    assert set(fields) == set(SOAK_NAMES)
+
+
 def test_names_in_the_table_are_unique() -> None:
-    assert len(BY_NAME) == len(OPTIONS)
+    assert len(BY_NAME) == len(ALL_OPTIONS)
 
 
 def test_the_marker_takes_the_options_that_the_table_gives_to_it() -> None:
@@ -52,13 +70,18 @@ def test_the_marker_takes_the_options_that_the_table_gives_to_it() -> None:
         ("inconclusive", "warn"),
         ("canary", False),
         ("json", ""),
+        ("duration", 1800.0),
+        ("locustfile", ""),
+        ("users", 10),
+        ("app", ""),
+        ("soak", None),
     ],
 )
 def test_an_option_has_the_default_that_users_were_promised(name: str, default: object) -> None:
     assert BY_NAME[name].default == default
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: str(option.name))
+@pytest.mark.parametrize("option", ALL_OPTIONS, ids=lambda option: str(option.name))
 def test_a_default_is_accepted_by_its_own_option(option: settings.Option) -> None:
     # To name nothing to ignore is to leave the option out.
     if option.default is not None and option.kind != "names":
@@ -74,6 +97,8 @@ def test_a_default_is_accepted_by_its_own_option(option: settings.Option) -> Non
         ("max_mb_per_min", "--memleak-max-mb-per-min", "memleak_max_mb_per_min"),
         ("rps", "--memleak-rps", "memleak_rps"),
         ("json", "--memleak-json", "memleak_json"),
+        ("soak", "--memleak-soak", "memleak_soak"),
+        ("app", "--memleak-app", "memleak_app"),
     ],
 )
 def test_an_option_is_spelt_with_dashes_on_the_command_line_and_underscores_in_the_ini_file(
@@ -140,6 +165,44 @@ def test_zero_is_a_limit_but_neither_a_rate_nor_a_time(name: str) -> None:
             parsed(name, 0)
     else:
         assert parsed(name, 0) == 0.0
+
+
+@pytest.mark.parametrize("value", [0, "0", 0.5, -1, "ten"])
+def test_a_soak_has_one_user_at_least(value: object) -> None:
+    with pytest.raises(SettingError) as error:
+        parsed("users", value)
+    assert str(error.value) == f"users: expects a whole number of at least 1, got {value!r}"
+    assert parsed("users", "1") == 1
+
+
+@pytest.mark.parametrize("name", ["duration", "soak"])
+@pytest.mark.parametrize(
+    "value, seconds",
+    [
+        ("30m", 1800),
+        ("90s", 90),
+        ("1h30m", 5400),
+        ("2min", 120),
+        ("24h", 86_400),
+        (" 1m 5s ", 65),
+        ("12", 12),
+        (0.5, 0.5),
+    ],
+)
+def test_a_duration_is_taken_from_text_with_units_or_from_seconds(name: str, value: object, seconds: float) -> None:
+    found = parsed(name, value)
+    assert (found, type(found)) == (seconds, float)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", " ", "soon", "5KB", "30m!", "m", "-5", "0s", 0, -1, True, float("nan"), float("inf"), [1], None],
+    ids=repr,
+)
+def test_a_duration_refuses_what_is_none(value: object) -> None:
+    with pytest.raises(SettingError) as error:
+        parsed("duration", value)
+    assert str(error.value) == f"duration: expects a time such as 30m, 90s or 1h30m, got {value!r}"
 
 
 def test_names_are_split_at_blanks_in_text_and_kept_whole_in_a_list() -> None:
@@ -220,6 +283,38 @@ def test_an_option_of_the_whole_run_is_no_marker_argument(name: str) -> None:
 def test_an_unknown_argument_is_refused_even_as_none() -> None:
     with pytest.raises(SettingError, match="unknown argument 'max_mb'"):
         settings.parse_arguments({"max_mb": None}, "no_leak")
+
+
+def test_a_marker_is_of_a_soak_or_of_a_measurement_in_process() -> None:
+    found = settings.parse_marker({"duration": "2m", "max_mb_per_min": 2, "users": 3, "reason": "why"}, "no_leak")
+    assert found == {"duration": 120.0, "max_mb_per_min": 2.0, "users": 3, "reason": "why"}
+    assert settings.is_soak([{}, found])
+    assert not settings.is_soak([{"users": 3}, {"max_fds": 1}])
+    for name in sorted(set(MARKER_NAMES) - set(SOAK_NAMES)):
+        with pytest.raises(
+            SettingError, match=rf"^no_leak: {name} is not for soaks, and locustfile makes the test one"
+        ):
+            settings.parse_marker(
+                {"locustfile": "a.py", name: BY_NAME[name].default or 1 if name != "ignore" else "a"}, "no_leak"
+            )
+
+
+def test_what_only_a_soak_heeds_is_refused_on_a_test_that_is_none() -> None:
+    settings.refuse_idle([{"users": 3, "max_fds": 1}, {"duration": 5.0}], "no_leak")
+    settings.refuse_idle([{"max_fds": 1}], "no_leak")
+    with pytest.raises(SettingError, match=r"^no_leak: app is for soaks: add duration or locustfile, or leave it out$"):
+        settings.refuse_idle([{"max_fds": 1}, {"app": "shop:app"}], "no_leak")
+
+
+def test_the_layers_of_a_soak_merge_and_what_is_no_soaks_is_left_out() -> None:
+    assert settings.merge_soak({}) == SoakSettings()
+    configured = {"memleak": True, "ignore": ("a",), "users": 3, "app": "ini:app", "max_mb_per_min": 2.0}
+    merged = settings.merge_soak(configured, {"duration": 60.0, "max_fds": 1}, {"app": "marker:app"})
+    assert merged == SoakSettings(users=3, app="marker:app", max_mb_per_min=2.0, duration=60.0)
+
+
+def test_the_duration_of_the_whole_run_is_above_that_of_each_soak() -> None:
+    assert settings.merge_soak({"soak": 120.0}, {"duration": 60.0}, {"duration": 90.0}).duration == 120.0
 
 
 def test_without_layers_the_defaults_hold() -> None:

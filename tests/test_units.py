@@ -139,9 +139,15 @@ def test_a_count_has_thousands_separators(count: int, text: str) -> None:
         (119.6, "2 min 0 s"),
         (250, "4 min 10 s"),
         (3_600, "60 min 0 s"),
+        (5_999, "99 min 59 s"),
+        (6_000, "1 h 40 min"),
+        (7_199, "2 h 0 min"),
+        (86_400, "24 h 0 min"),
     ],
 )
-def test_a_duration_of_a_hundred_seconds_is_told_in_minutes(seconds: float, text: str) -> None:
+def test_a_duration_of_a_hundred_seconds_is_told_in_minutes_and_of_a_hundred_minutes_in_hours(
+    seconds: float, text: str
+) -> None:
     assert units.format_seconds(seconds) == text
 
 

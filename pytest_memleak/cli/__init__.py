@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Final
+
 import typer
 
 from pytest_memleak import __version__
 from pytest_memleak.cli.demo import demo
+from pytest_memleak.cli.report import report
+from pytest_memleak.cli.soak import soak
+from pytest_memleak.cli.verify import verify
 
 app = typer.Typer(
     name="memleak",
@@ -15,6 +21,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(demo)
+# What stands behind `--` is the user's own command, options and all.
+app.command(context_settings={"allow_extra_args": True})(soak)
+app.command()(report)
+app.command()(verify)
 
 
 def _print_version(wanted: bool) -> None:
@@ -30,6 +40,14 @@ def _root(
     """Memory-leak regression testing for Python web services."""
 
 
+# sysexits.h's EX_SOFTWARE: a bug of ours must never be taken for a leak (1).
+_BUG: Final = 70
+
+
 def main() -> None:
     """The entry point of the console script."""
-    app()
+    try:
+        app()
+    except Exception:  # noqa: BLE001  (whatever it is: it is shown, and its exit code is not a verdict's)
+        sys.excepthook(*sys.exc_info())
+        sys.exit(_BUG)

@@ -10,13 +10,15 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import typer
 
+from pytest_memleak.cli.refusal import refuse
+
 _NEEDED: Final = ("fastapi", "aiosqlite")
 _SHOPS: Final = {"leaky_shop": "the shop as it was written", "fixed_shop": "the same shop, fixed"}
-_RED, _GREEN, _USAGE = 1, 0, 2
+_RED, _GREEN = 1, 0
 
 
 def demo(
@@ -31,10 +33,10 @@ def demo(
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        _refuse(f"the demo needs {' and '.join(missing)}: python -m pip install 'pytest-memleak[demo]'")
+        refuse("demo", f"the demo needs {' and '.join(missing)}: python -m pip install 'pytest-memleak[demo]'")
     examples = find_examples()
     if examples is None:
-        _refuse("the bundled examples are not installed: reinstall pytest-memleak, or run it in a checkout")
+        refuse("demo", "the bundled examples are not installed: reinstall pytest-memleak, or run it in a checkout")
     tests = sorted(_expected(examples))
     with tempfile.TemporaryDirectory(prefix="memleak-demo-") as scratch:
         outcomes = {shop: _run(examples, shop, test, Path(scratch)) for shop in _SHOPS}
@@ -61,7 +63,7 @@ def _run(examples: Path, shop: str, expression: str, scratch: Path) -> dict[str,
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     subprocess.run(command, cwd=examples, env=environment, check=False)
     if not results.exists():
-        _refuse("pytest did not finish (its output is above): run the demo again, with -k for a single test")
+        refuse("demo", "pytest did not finish (its output is above): run the demo again, with -k for a single test")
     found: list[dict[str, Any]] = json.loads(results.read_text(encoding="utf-8"))["results"]
     return {result["name"]: result["outcome"] for result in found}
 
@@ -88,7 +90,7 @@ def _verdict(outcomes: Mapping[str, Mapping[str, str]], leaks: Mapping[str, bool
             if found != expected:
                 wrong.append(f"{test} on {shop}: expected {expected}, found {found}")
     if not measured:
-        _refuse("no test matched: leave -k out to run them all")
+        refuse("demo", "no test matched: leave -k out to run them all")
     convicted = sum(outcomes["leaky_shop"][test] == "LEAK" for test in measured)
     cleared = sum(outcomes["fixed_shop"].get(test) == "CLEAN" for test in measured)
     typer.echo()
@@ -100,8 +102,3 @@ def _verdict(outcomes: Mapping[str, Mapping[str, str]], leaks: Mapping[str, bool
     )
     typer.secho(summary, fg="red" if wrong else "green", bold=True)
     return _RED if wrong else _GREEN
-
-
-def _refuse(reason: str) -> NoReturn:
-    typer.secho(f"memleak demo: {reason}", err=True, fg="red")
-    raise typer.Exit(_USAGE)

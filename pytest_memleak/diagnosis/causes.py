@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from pytest_memleak.diagnosis.allocations import Places
 from pytest_memleak.diagnosis.handles import Opened
 from pytest_memleak.diagnosis.holders import Held, Kept, Loose
+from pytest_memleak.diagnosis.source import Place, is_users
 from pytest_memleak.model import Holder, Leak, Resource, Site
 from pytest_memleak.patterns import catalogue
 from pytest_memleak.patterns.match import pattern_of
@@ -17,6 +19,10 @@ _SITES = 3
 # What an entry costs beside what it keeps, wherever its container asks for it: the link and the key of an
 # lru_cache and its place in the table, 219 B in all (3.12), and half of that again.
 _ENTRY_BYTES = 330
+
+
+NATIVE: Final = "native memory, allocated outside Python by a C library or an extension"
+"""What a leak of the C heap is called."""
 
 
 def causes(opened: Sequence[Opened], held: Held, sites: list[Site], memory_bytes: float) -> list[Leak]:
@@ -33,9 +39,9 @@ def causes(opened: Sequence[Opened], held: Held, sites: list[Site], memory_bytes
         kept = [other for other in kept if other not in own]
     if leaks:
         # The registries of threads, executors and loops grow with what is registered in them.
-        kept = [other for other in kept if other.is_users]
+        kept = [other for other in kept if _is_of_user(other)]
     elif any(other.is_users for other in kept):
-        kept = [other for other in kept if other.is_users]
+        kept = [other for other in kept if _is_of_user(other)]
     leaks += [_container_leak(other, sites) for other in kept]
     if not leaks:
         leaks += [_loose_leak(loose, sites) for loose in held.loose]
@@ -62,7 +68,7 @@ def unexplained(held: Held, sites: Sequence[Site]) -> list[Site]:
 def native_leak(bytes_per_call: float, details: Sequence[str], sites: Sequence[Site] = ()) -> Leak:
     """Growth of the C heap that Python's allocators do not show."""
     return Leak(
-        what="native memory, allocated outside Python by a C library or an extension",
+        what=NATIVE,
         resource=Resource.MEMORY,
         bytes_per_call=bytes_per_call,
         sites=tuple(sites),
@@ -85,8 +91,21 @@ def ranked(leaks: Iterable[Leak]) -> list[Leak]:
 
 
 def _belongs(one: Opened, kept: Kept) -> bool:
-    """Whether a container's entries are what keeps (or is kept by) a handle: they share an allocating place."""
-    return bool(one.explained & kept.explained)
+    """Whether a container's entries are what keeps (or is kept by) a handle."""
+    own = one.leak.sites[0].place if one.leak.sites else None
+    return _are_one(own, one.explained, kept)
+
+
+def _are_one(own: Place | None, explained: frozenset[Places], kept: Kept) -> bool:
+    """Whether what was allocated at `own`, and keeps `explained`, and a container's entries are one leak.
+
+    The line of one is among the lines of the other. That both keep something that the same library allocated says
+    nothing where several endpoints are observed at once.
+    """
+    lines, kept_lines = ({places[0] for places in every} for every in (explained, kept.explained))
+    if own is None or kept.site is None or not (is_users(own[0]) and is_users(kept.site.place[0])):
+        return bool(explained & kept.explained)
+    return own in kept_lines or kept.site.place in lines
 
 
 def _with_holder(leak: Leak, own: Sequence[Kept]) -> Leak:
@@ -103,11 +122,17 @@ def _with_holder(leak: Leak, own: Sequence[Kept]) -> Leak:
     )
 
 
+def _is_of_user(kept: Kept) -> bool:
+    """Whether a container is the user's, or the one registry of the interpreter's that itself keeps objects alive."""
+    return kept.is_users or kept.holder.name.startswith("weakref.finalize")
+
+
 def _merged(kept: Sequence[Kept]) -> list[Kept]:
     """Containers whose entries come from one place are one leak: the user's own stands for all."""
     merged: list[Kept] = []
     for one in sorted(kept, key=lambda one: (not one.is_users, -one.bytes_per_entry * one.holder.entries_per_call)):
-        if not any(one.explained & other.explained for other in merged):
+        own = one.site.place if one.site else None
+        if not any(_are_one(own, one.explained, other) for other in merged):
             merged.append(one)
     return merged
 

@@ -19,7 +19,9 @@ from pytest_memleak.diagnosis.reach import Fresh
 from pytest_memleak.diagnosis.source import is_ours, module_name
 from pytest_memleak.model import Holder, Site
 
-_CONTAINERS: Final = 8
+# Each costs a search of 30 ms. Under a load of many endpoints the registries of threads and executors, which gain
+# most, must not crowd out the user's own containers.
+_CONTAINERS: Final = 24
 _SAMPLES: Final = 5
 _LOOSE: Final = 3
 # Placing one takes up to 0.3 ms (its parts are asked where it has no trace itself); calls that keep mocks make

@@ -31,6 +31,9 @@ _MIN_CALLS: Final = 30
 _MAX_S: Final = 1.7
 # Where the calls wanted would take so many times as long, stacks are cut short.
 _PATIENCE: Final = 3
+_SITES: Final = 3
+"""Of the C heap's growth that are told; of a load of many endpoints as many for each."""
+
 _FIRST_CALLS: Final = 3
 """Made under tracing before anything is read: they tell how slow a traced call is."""
 # Traced calls are slower by a third when the trace has filled (measured: 0.50 ms, then 0.66).
@@ -47,6 +50,8 @@ class Suspicion:
     rates: Mapping[str, float]
     seconds_per_call: float
     native_only: bool
+    share: float = 1.0
+    """The share of the calls that the rarest leak shows in: below 1 where the calls are a load of many endpoints."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,8 @@ class Findings:
 
 def calls_wanted(suspicion: Suspicion) -> int:
     """How many calls the diagnosis would like to make: enough for the slowest growth to stand out."""
+    if suspicion.share < 1:
+        return math.ceil(_WANTED_UNITS / suspicion.share)
     if suspicion.resources & {Resource.FDS, Resource.THREADS, Resource.TASKS, Resource.CHILDREN}:
         return _MIN_CALLS
     rates = [suspicion.rates[signal] for signal in ("objects", "blocks") if suspicion.rates.get(signal, 0) > 0]
@@ -79,8 +86,12 @@ def inquire(
     roots: Mapping[int, str],
     empty_stores: Callable[[], None],
     clock: Callable[[], float],
+    patience_s: float = _MAX_S,
 ) -> Steps[Findings]:
-    """Repeat the workload under observation. Leaves the heap thawed and tracing as it was found."""
+    """Repeat the workload under observation. Leaves the heap thawed and tracing as it was found.
+
+    `patience_s` is how long the traced calls may take together.
+    """
     if suspicion.native_only:
         return (yield from _inquire_native(suspicion, numbers, probes))
     # Everything on a loop refers to everything: a path that reaches the loop has said enough.
@@ -92,10 +103,10 @@ def inquire(
     heap.freeze()
     with allocations.tracing() as shallow:
         taken = yield from _timed_calls(numbers, clock)
-        if calls_wanted(suspicion) * taken > _PATIENCE * _MAX_S:
+        if calls_wanted(suspicion) * taken > _PATIENCE * patience_s:
             shallow()
             taken = yield from _timed_calls(numbers, clock)
-        share = _share(suspicion, taken)
+        share = _share(suspicion, taken, patience_s)
         empty_stores()
         yield from at_rest(probes)
         levels = _Levels(probes)
@@ -139,9 +150,9 @@ def _timed_calls(numbers: CallNumbers, clock: Callable[[], float]) -> Steps[floa
         count *= 4
 
 
-def _share(suspicion: Suspicion, traced_seconds_per_call: float) -> int:
+def _share(suspicion: Suspicion, traced_seconds_per_call: float, patience_s: float) -> int:
     """Calls in each round: what the slowest growth needs, as far as the time allows under tracing."""
-    affordable = _MAX_S / max(1e-7, traced_seconds_per_call * _SLOWING)
+    affordable = patience_s / max(1e-7, traced_seconds_per_call * _SLOWING)
     return max(1, math.ceil(min(calls_wanted(suspicion), affordable) / _ROUNDS))
 
 
@@ -152,9 +163,16 @@ def _inquire_native(suspicion: Suspicion, numbers: CallNumbers, probes: Probes) 
     details: Sequence[str] = native.installed_hint()
     if native.is_memray_usable():
         calls = max(_MIN_CALLS, min(_WANTED_CALLS, round(_MAX_S / max(1e-7, suspicion.seconds_per_call * 10))))
-        sites, details = yield from native.native_sites(numbers, probes, calls, least=max(2, calls // 3))
+        calls = round(calls / suspicion.share)
+        least = max(2, round(calls * suspicion.share) // 3)
+        most = round(_SITES / suspicion.share)
+        sites, details = yield from native.native_sites(numbers, probes, calls, least, most)
+    leaks = [causes.native_leak(rate, details, sites)]
+    if suspicion.share < 1 and sites:
+        # Of many endpoints: whose each is, its line tells.
+        leaks = [causes.native_leak(site.bytes_per_call, (), [site]) for site in sites]
     return Findings(
-        leaks=(causes.native_leak(rate, details, sites),),
+        leaks=tuple(leaks),
         notes=(),
         memory=Growth(per_call=rate, low=rate, high=rate),
         known=frozenset(),

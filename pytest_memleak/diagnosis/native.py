@@ -34,8 +34,10 @@ def installed_hint() -> tuple[str, ...]:
     return ("install memray to have the line named: python -m pip install 'pytest-memleak[native]'",)
 
 
-def native_sites(numbers: CallNumbers, probes: Probes, calls: int, least: int) -> Steps[tuple[list[Site], list[str]]]:
-    """Repeat the workload under memray; the sites that kept at least `least` pieces, and the C stacks as text."""
+def native_sites(
+    numbers: CallNumbers, probes: Probes, calls: int, least: int, most: int = _SITES
+) -> Steps[tuple[list[Site], list[str]]]:
+    """Repeat the workload under memray; the `most` largest sites of `least` pieces or more, and C stacks as text."""
     with contextlib.ExitStack() as stack:
         try:
             import memray
@@ -51,14 +53,14 @@ def native_sites(numbers: CallNumbers, probes: Probes, calls: int, least: int) -
         tracker.close()
         try:
             reader = stack.enter_context(memray.FileReader(path))
-            found = _read(reader, calls, least)
+            found = _read(reader, calls, least, most)
         except (OSError, RuntimeError) as error:
             # A full disk cuts the trace short.
             found = [], [f"memray's trace could not be read ({error}): the line is not known"]
         return found
 
 
-def _read(reader: Any, calls: int, least: int) -> tuple[list[Site], list[str]]:
+def _read(reader: Any, calls: int, least: int, most: int) -> tuple[list[Site], list[str]]:
     sums: dict[tuple[Any, str], list[int]] = collections.defaultdict(lambda: [0, 0])
     for record in reader.get_leaked_allocation_records(merge_threads=True):
         # What one call keeps once is no leak; what every call keeps is.
@@ -70,7 +72,7 @@ def _read(reader: Any, calls: int, least: int) -> tuple[list[Site], list[str]]:
         if places is not None:
             sums[places, native][0] += record.size
             sums[places, native][1] += record.n_allocations
-    largest = sorted(sums.items(), key=lambda item: -item[1][0])[:_SITES]
+    largest = sorted(sums.items(), key=lambda item: -item[1][0])[:most]
     sites = [_site(places, size / calls, count / calls) for (places, _), (size, count) in largest]
     return sites, list(dict.fromkeys(f"in C: {native}" for (_, native), _ in largest if native))
 

@@ -35,7 +35,7 @@ class LeakCall:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("memleak", "memory leaks (pytest-memleak)")
-    for option in settings.OPTIONS:
+    for option in settings.ALL_OPTIONS:
         if not option.config:
             continue
         text = _help(option).replace("%", "%%")
@@ -68,6 +68,7 @@ _INI_TYPES: dict[str, Any] = {
     "text": "string",
     "choice": "string",
     "names": "linelist",
+    "duration": "string",
 }
 
 
@@ -75,7 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "no_leak(max_mb_per_min=..., max_bytes_per_request=..., ...): with --memleak, the test is repeated and fails "
-        "when live memory, objects, file descriptors, threads or tasks grow with its calls; bare: no growth at all.",
+        "when live memory, objects, file descriptors, threads or tasks grow with its calls; bare: no growth at all. "
+        "With duration='30m' or locustfile=...: the test runs once, then its app is served and loaded for that long.",
     )
     config.stash[CONFIGURED] = _configured(config)
     if config.stash[CONFIGURED].get("memleak"):
@@ -88,7 +90,7 @@ def _configured(config: pytest.Config) -> dict[str, Any]:
     """Ini file and command line in one layer, the command line nearer; `ignore` adds up."""
     layers: list[dict[str, Any]] = [{}, {}]
     try:
-        for option in settings.OPTIONS:
+        for option in settings.ALL_OPTIONS:
             if option.config:
                 routes = (
                     (_ini_value(config, option), option.ini),
@@ -134,9 +136,9 @@ def leak_call() -> LeakCall:
 
 @pytest.fixture
 def memleak(request: pytest.FixtureRequest) -> Memleak:
-    """Measure endpoints: `memleak.run(app, "GET /items/{item_id}", "POST /orders")`.
+    """Measure endpoints, `memleak.run(app, "GET /items/{item_id}")`, or soak a served app: `memleak.soak(app)`.
 
-    Without `--memleak` each endpoint is called once and nothing is judged.
+    Without `--memleak` each endpoint is called once, no server is started and nothing is judged.
     """
     from pytest_memleak.plugin.fixture import Memleak
 

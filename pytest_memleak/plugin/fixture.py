@@ -1,4 +1,4 @@
-"""The fixture `memleak`: endpoints of an app measured one by one, with assertions per endpoint."""
+"""The fixture `memleak`: endpoints of an app measured one by one, or its server soaked; assertions per endpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from pytest_memleak import settings
 from pytest_memleak.model import Outcome, Result
-from pytest_memleak.plugin import LAYERS
+from pytest_memleak.plugin import LAYERS, soaked
 from pytest_memleak.plugin.measuring import LeakFound, Measuring, command_again
 from pytest_memleak.plugin.runs import EndpointLike, Runs
 from pytest_memleak.reports import text
@@ -85,6 +85,51 @@ class Memleak:
         width = self._measuring.summary.width() if self._measuring else 80
         return EndpointResults(results, again=command_again(self._item), width=width)
 
+    def soak(
+        self,
+        app: Any = None,
+        *,
+        duration: str | float | None = None,
+        locustfile: str | None = None,
+        users: int | None = None,
+        command: str | Sequence[str] | None = None,
+        max_mb_per_min: float | None = None,
+        fail_fast: bool = False,
+        **arguments: Any,
+    ) -> soaked.Soaked:
+        """Serve an app in a process of its own, load it with Locust, and judge what it keeps.
+
+        `app` is `"shop.main:app"`, the app itself or a TestClient of it; without it the option `app` tells, or the
+        test's fixtures. `command` is a server command of your own, with `{port}` or `{bind}` in it.
+        Further keywords are `reason` and the fields of a plan, such as `url`, `openapi` or `health_path`.
+        Without `--memleak` nothing is started, and the result says `measured=False`. Fails the test on bad
+        arguments, when server or load fail, and on INCONCLUSIVE if the run asks for that.
+        """
+        options = {"duration": duration, "locustfile": locustfile, "users": users, "max_mb_per_min": max_mb_per_min}
+        try:
+            given, fields = soaked.split({**options, "fail_fast": fail_fast, **arguments})
+            self._refuse_marked()
+            return self._soak(app, command, given, fields)
+        except settings.SettingError as error:
+            raise pytest.fail.Exception(f"memleak.soak: {error}", pytrace=False) from None
+
+    def _soak(
+        self, app: Any, command: str | Sequence[str] | None, given: dict[str, Any], fields: dict[str, Any]
+    ) -> soaked.Soaked:
+        if self._measuring is None:
+            return soaked.Soaked(soaked.unmeasured(app if isinstance(app, str) else ""))
+        from pytest_memleak.plugin import apps, soak_plans, soaking
+
+        measuring, item = self._measuring, self._item
+        if command is not None:
+            fields["command"] = soak_plans.command_words(command)
+        if app is not None:
+            given["app"] = app if isinstance(app, str) else apps.import_name(app, "the app")
+            fields["app"] = given["app"]
+        asked = settings.merge_soak(measuring.configured, given)
+        result = soaking.carry_out(measuring, item, soak_plans.plan_of(item, asked, fields), asked)
+        return soaked.Soaked(result, lambda found: soaking.raise_leak(measuring, item, found))
+
     def _split(
         self, endpoints: Sequence[EndpointLike], arguments: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -94,14 +139,17 @@ class Memleak:
         for endpoint in endpoints:
             if not callable(endpoint) and not isinstance(cast(object, endpoint), str):
                 raise settings.SettingError(f"endpoint {endpoint!r}: expects 'METHOD /path' or a callable")
-        if LAYERS in self._item.stash:
-            raise settings.SettingError(
-                "the test is marked no_leak too: measure it by the marker or by the fixture, not both"
-            )
+        self._refuse_marked()
         wanted = {name for spelt in endpoints if isinstance(spelt, str) for name in asgi.placeholders(spelt)}
         values = {name: value for name, value in arguments.items() if name in wanted}
         rest = {name: value for name, value in arguments.items() if name not in wanted}
         return settings.parse_arguments(rest, "arguments"), values
+
+    def _refuse_marked(self) -> None:
+        if LAYERS in self._item.stash:
+            raise settings.SettingError(
+                "the test is marked no_leak too: measure it by the marker or by the fixture, not both"
+            )
 
     def _settings(self, budget: Mapping[str, Any]) -> Settings:
         if self._measuring is None:

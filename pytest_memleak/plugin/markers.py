@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from pytest_memleak import settings
 MARKER = "no_leak"
 
 
-def layers_of(item: pytest.Item) -> list[Mapping[str, Any]] | None:
+def layers_of(item: pytest.Item) -> list[dict[str, Any]] | None:
     """The parsed arguments of an item's markers, the farthest first; None when it has none.
 
     Raises pytest.UsageError for an argument that is unknown or badly typed, with the item's name.
@@ -22,16 +21,18 @@ def layers_of(item: pytest.Item) -> list[Mapping[str, Any]] | None:
     if not marks:
         return None
     try:
-        return [_parsed(mark) for mark in reversed(marks)]
+        layers = [_parsed(mark) for mark in reversed(marks)]
+        settings.refuse_idle(layers, MARKER)
     except settings.SettingError as error:
         raise pytest.UsageError(f"{item.nodeid}: {error}") from None
+    return layers
 
 
 def _parsed(mark: pytest.Mark) -> dict[str, Any]:
     if mark.args:
         names = ", ".join(settings.MARKER_NAMES)
         raise settings.SettingError(f"{MARKER}({mark.args[0]!r}): takes named arguments only. Valid arguments: {names}")
-    return settings.parse_arguments(mark.kwargs, MARKER)
+    return settings.parse_marker(mark.kwargs, MARKER)
 
 
 def _refuse_pyleaks_marker(item: pytest.Item) -> None:

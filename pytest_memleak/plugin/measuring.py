@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import json
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +16,13 @@ import pytest
 from _pytest._code.code import ExceptionRepr
 from _pytest.outcomes import Failed
 
-from pytest_memleak import model, settings
+from pytest_memleak import settings
 from pytest_memleak.hunt import hunt
 from pytest_memleak.model import Outcome, Result
 from pytest_memleak.plugin import CONFIGURED, LAYERS, LeakCall, vacuity
 from pytest_memleak.plugin.stores import HarnessStores
 from pytest_memleak.plugin.summary import Summary
+from pytest_memleak.plugin.timeouts import timeout_of
 from pytest_memleak.probes.catalogue import Probes, find_probes, running_loops
 from pytest_memleak.reports import text
 from pytest_memleak.settings import Settings
@@ -32,6 +32,9 @@ from pytest_memleak.workloads.steps import Steps, drive, drive_async, runs_trio
 
 RESULTS = pytest.StashKey[list[Result]]()
 """What was measured in an item: one result of a marked test, several of the fixture."""
+
+SOAKS = pytest.StashKey[list[dict[str, Any]]]()
+"""The results of an item's soaks, as plain values with the test's name."""
 
 # pytest-timeout stops a test for good; half of its time leaves room for confirmation and diagnosis.
 _TIMEOUT_SHARE: Final = 0.5
@@ -60,11 +63,15 @@ class Measuring:
         The test's own failure passes through as it is; `measured` notes on which call it came.
         """
         # A plugin may run a test once more: only its last measurement counts.
-        item.stash[RESULTS] = []
+        item.stash[RESULTS], item.stash[SOAKS] = [], []
         item.user_properties[:] = [pair for pair in item.user_properties if not pair[0].startswith("memleak")]
         layers = item.stash.get(LAYERS, None)
         if layers is None or not isinstance(item, pytest.Function):
             return (yield)
+        if settings.is_soak(layers):
+            from pytest_memleak.plugin import soaking
+
+            return (yield from soaking.marked(self, item, layers))
         measurement = Measurement(item, self.settings_of(item, layers), self.summary.progress)
         with measurement.wrapped(canary=self.canary):
             outcome = yield
@@ -79,7 +86,7 @@ class Measuring:
         """All routes merged: ini file and command line, markers, arguments; within the test's timeout."""
         base = {name: value for name, value in self.configured.items() if name in settings.MARKER_NAMES}
         merged = settings.merge(base, *layers, nearest or {})
-        limit = _timeout_of(item)
+        limit = timeout_of(item)
         if limit is None or limit * _TIMEOUT_SHARE >= merged.max_time:
             return merged
         return settings.merge(base, *layers, nearest or {}, {"max_time": limit * _TIMEOUT_SHARE})
@@ -103,9 +110,12 @@ class Measuring:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         results = item.stash.get(RESULTS, None)
-        if results and call.when == "call":
+        if call.when == "call":
             # Plain values cross xdist.
-            vars(report)["memleak_results"] = [result.to_dict() for result in results]
+            if results:
+                vars(report)["memleak_results"] = [result.to_dict() for result in results]
+            if soaks := item.stash.get(SOAKS, None):
+                vars(report)["memleak_soaks"] = soaks
         number = item.stash.get(FAILED_CALL, 0)
         excinfo = call.excinfo
         if excinfo is not None and call.when == "call":
@@ -118,7 +128,7 @@ class Measuring:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         # A subtest's report repeats what its test has measured so far.
         if report.when == "call" and not hasattr(report, "context"):
-            self.summary.add(getattr(report, "memleak_results", ()))
+            self.summary.add(getattr(report, "memleak_results", ()), getattr(report, "memleak_soaks", ()))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         self.summary.write(terminalreporter)
@@ -128,7 +138,7 @@ class Measuring:
         if self.json is None or hasattr(self.config, "workerinput"):
             return
         try:
-            write_json(self.json, self.summary.results)
+            self.summary.write_json(self.json)
         except OSError as error:
             # Raised here it would take the summary along.
             why = f"cannot be written ({error.strerror}); choose another place"
@@ -309,34 +319,3 @@ def text_representation(longrepr: Any, leak: LeakFound) -> Any:
         return longrepr
     longrepr.reprcrash.message = leak.sentence
     return LeakRepr(chain=longrepr.chain)
-
-
-def write_json(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Write the results whole or not at all: a killed run leaves the file of the run before. Raises OSError."""
-    content = json.dumps({"version": model.SCHEMA_VERSION, "results": list(results)}, indent=1)
-    partial = path.with_name(path.name + ".part")
-    try:
-        partial.write_text(content + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _timeout_of(item: pytest.Item) -> float | None:
-    """pytest-timeout's limit for a test in seconds, None without that plugin or without a limit."""
-    if not item.config.pluginmanager.hasplugin("timeout"):
-        return None
-    mark = item.get_closest_marker("timeout")
-    value: Any = None
-    if mark is not None:
-        value = mark.args[0] if mark.args else mark.kwargs.get("timeout")
-    if value is None:
-        # Where the environment variable, the option and the ini file have met.
-        value = getattr(item.config, "_env_timeout", None)
-    if value is None:
-        value = item.config.getoption("timeout", None) or item.config.getini("timeout")
-    try:
-        return float(value) if value and float(value) > 0 else None
-    except (TypeError, ValueError):
-        return None

@@ -1,14 +1,18 @@
-"""The end of a measured run: one table of what was measured; and the live line while it goes on."""
+"""The end of a measured run: a table of what was measured, and one of soaks; and the live line while it goes on."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from pytest_memleak import model
+from pytest_memleak.plugin import soak_lines
 from pytest_memleak.reports import table
 
 _SAVE, _RESTORE, _ERASE_REST = "\x1b7", "\x1b8", "\x1b[K"
@@ -26,15 +30,17 @@ class Summary:
     def __init__(self, config: pytest.Config, configured: Mapping[str, Any]) -> None:
         self.config = config
         self.results: list[Mapping[str, Any]] = []
+        self.soaks: list[Mapping[str, Any]] = []
         self.error = ""
         self._fails = configured.get("inconclusive", "warn") == "fail"
         self._canary = bool(configured.get("canary", False))
         self._shown = False
         self._shown_at = 0.0
 
-    def add(self, results: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, results: Sequence[Mapping[str, Any]], soaks: Sequence[Mapping[str, Any]]) -> None:
         """Take over what one report brought."""
         self.results.extend(results)
+        self.soaks.extend(soaks)
 
     def width(self) -> int:
         """The terminal's width in columns; 80 in a worker that has none."""
@@ -60,22 +66,40 @@ class Summary:
             reporter._tw._file.flush()
 
     def write(self, reporter: Any) -> None:
-        """The table, what is inconclusive, and what could not be read. With -q only what is not clean."""
+        """The tables, what is inconclusive, and what could not be read. With -q only what is not clean."""
         if self.error:
             reporter.write_line(self.error, red=True)
-        if not self.results:
-            return
-        quiet = self.config.get_verbosity() < 0
-        shown = [result for result in self.results if not quiet or result["outcome"] != "CLEAN"]
-        if not shown:
-            return
-        # `section` would leave pytest's line of dots open, and an empty line below its title.
-        reporter.write_sep("=", "memory growth beside a planted leak" if self._canary else "memory growth")
-        markup = _CANARY_MARKUP if self._canary else _MARKUP
-        for line, outcome in table.rows(shown, width=reporter._tw.fullwidth, verbose=self.config.get_verbosity() > 0):
-            reporter.write_line(line, **markup.get(outcome, {}))
         verbose = self.config.get_verbosity() > 0
-        for line in table.footnotes(shown, width=reporter._tw.fullwidth, fails=self._fails, verbose=verbose):
-            reporter.write_line(line)
-        if self._canary:
-            reporter.write_line("every LEAK here is the planted one, convicted as it should be (--memleak-canary)")
+        shown = self._worth_telling(self.results)
+        if shown:
+            # `section` would leave pytest's line of dots open, and an empty line below its title.
+            reporter.write_sep("=", "memory growth beside a planted leak" if self._canary else "memory growth")
+            markup = _CANARY_MARKUP if self._canary else _MARKUP
+            for line, outcome in table.rows(shown, width=reporter._tw.fullwidth, verbose=verbose):
+                reporter.write_line(line, **markup.get(outcome, {}))
+            for line in table.footnotes(shown, width=reporter._tw.fullwidth, fails=self._fails, verbose=verbose):
+                reporter.write_line(line)
+            if self._canary:
+                reporter.write_line("every LEAK here is the planted one, convicted as it should be (--memleak-canary)")
+        soaks = self._worth_telling(self.soaks)
+        if soaks:
+            reporter.write_sep("=", "soaks")
+            for line, outcome in soak_lines.rows(soaks, width=reporter._tw.fullwidth, verbose=verbose):
+                reporter.write_line(line, **_MARKUP.get(outcome, {}))
+            for line in soak_lines.footnotes(soaks, width=reporter._tw.fullwidth, fails=self._fails):
+                reporter.write_line(line)
+
+    def _worth_telling(self, results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        quiet = self.config.get_verbosity() < 0
+        return [result for result in results if not quiet or result["outcome"] != "CLEAN"]
+
+    def write_json(self, path: Path) -> None:
+        """Write the results whole or not at all: a killed run leaves the file of the run before. Raises OSError."""
+        everything = {"version": model.SCHEMA_VERSION, "results": self.results, "soaks": self.soaks}
+        partial = path.with_name(path.name + ".part")
+        try:
+            partial.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise

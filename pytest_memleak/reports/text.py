@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -45,11 +46,11 @@ def _enumerated(words: Sequence[str]) -> str:
 
 def explain(result: Result, *, width: int, again: str) -> str:
     """The whole failure of one result, wrapped to `width` columns. `again` is the command that repeats it."""
-    lines = [*_wrapped(sentence(result), width), ""]
+    lines = [*wrapped(sentence(result), width), ""]
     lines += _causes(result, result.leaks, width)
     lines += _rounds(result)
     lines += _remarks(result, width)
-    lines += _field("again", again, width, wrap=False)
+    lines += field("again", again, width, wrap=False)
     return "\n".join(lines)
 
 
@@ -60,7 +61,7 @@ def explain_all(results: Sequence[Result], *, width: int, again: str) -> str:
     for result in results:
         if lines and lines[-1]:
             lines.append("")
-        lines += [*_wrapped(sentence(result), width), ""]
+        lines += [*wrapped(sentence(result), width), ""]
         fresh = [leak for leak in result.leaks if leak.fingerprint not in explained]
         for leak in result.leaks:
             if leak.fingerprint in explained:
@@ -69,7 +70,7 @@ def explain_all(results: Sequence[Result], *, width: int, again: str) -> str:
         lines += _causes(result, fresh, width)
         lines += _rounds(result)
         lines += _remarks(result, width)
-    lines += _field("again", again, width, wrap=False)
+    lines += field("again", again, width, wrap=False)
     return "\n".join(lines)
 
 
@@ -124,27 +125,31 @@ def _budget_words(result: Result) -> str:
 def _causes(result: Result, leaks: Sequence[Leak], width: int) -> list[str]:
     lines: list[str] = []
     for number, leak in enumerate(leaks[:_SHOWN_LEAKS], start=1):
-        title = f"leak {number} of {len(leaks)}" if len(leaks) > 1 else "leak"
-        if leak.pattern:
-            title += f": {leak.pattern} ({catalogue.BY_NAME[leak.pattern].severity})"
-        lines.append(title)
-        lines += _cause(leak, result.unit, width)
+        lines.append(heading(leak, number, len(leaks)))
+        lines += cause(leak, result.unit, width)
         lines.append("")
     if len(leaks) > _SHOWN_LEAKS:
         lines += [f"and {len(leaks) - _SHOWN_LEAKS} more (--memleak-json has them all)", ""]
     return lines
 
 
-def _cause(leak: Leak, unit: str, width: int) -> Iterator[str]:
+def heading(leak: Leak, number: int, count: int) -> str:
+    """`leak 2 of 3: unbounded_cache (HIGH)`."""
+    title = f"leak {number} of {count}" if count > 1 else "leak"
+    return f"{title}: {leak.pattern} ({catalogue.BY_NAME[leak.pattern].severity})" if leak.pattern else title
+
+
+def cause(leak: Leak, unit: str, width: int) -> Iterator[str]:
+    """What grows, where, who holds it, the fix: a field each."""
     amounts = [f"+{format_rate(leak.count_per_call)}"] if leak.count_per_call else []
     amounts += [format_bytes(leak.bytes_per_call)] if leak.bytes_per_call else []
     grown = f": {', '.join(amounts)} per {unit}" if amounts else ""
-    yield from _field("what", f"{leak.what}{grown}", width)
+    yield from field("what", f"{leak.what}{grown}", width)
     for number, site in enumerate(leak.sites):
         yield from _site("where" if number == 0 else "", site, unit, width)
     if leak.holder:
         holder = leak.holder
-        yield from _field("held", f"by {_holder_words(leak, unit)}{_size_words(leak)}", width)
+        yield from field("held", f"by {_holder_words(leak, unit)}{_size_words(leak)}", width)
         if len(holder.path) > 1:
             text = "".join(holder.path)
             start = len("".join(holder.path[: holder.suspect]))
@@ -152,9 +157,9 @@ def _cause(leak: Leak, unit: str, width: int) -> Iterator[str]:
                 yield "        " + text
                 yield "        " + " " * start + "~" * len(holder.path[holder.suspect])
     for detail in leak.details:
-        yield from _field("", detail, width)
+        yield from field("", detail, width)
     if leak.fix:
-        yield from _field("fix", leak.fix, width)
+        yield from field("fix", leak.fix, width)
 
 
 def _site(label: str, site: Site, unit: str, width: int) -> Iterator[str]:
@@ -164,12 +169,12 @@ def _site(label: str, site: Site, unit: str, width: int) -> Iterator[str]:
         pieces = _pieces_words(site.count_per_call) if site.count_per_call else ""
         amount = f": {format_bytes(site.bytes_per_call)}{pieces} per {unit}"
     function = f" in {frame.function}" if frame.function else ""
-    yield from _field(label, f"{frame}{function}{amount}", width)
+    yield from field(label, f"{frame}{function}{amount}", width)
     if frame.source:
         room = min(width, _MAX_WIDTH) - 12
         yield "            " + (frame.source if len(frame.source) <= room else frame.source[: room - 2] + " …")
     if site.inner:
-        yield from _field(
+        yield from field(
             "", f"inside {site.inner}" + (f" in {site.inner.function}" if site.inner.function else ""), width
         )
 
@@ -218,34 +223,44 @@ def _bytes_or_dash(size: int | None) -> str:
 
 def _remarks(result: Result, width: int) -> Iterator[str]:
     if result.reason:
-        yield from _field("reason", result.reason, width)
+        yield from field("reason", result.reason, width)
     account = result.rss
     if account is not None:
         uss = "" if account.uss_bytes is None else f", USS {format_bytes(account.uss_bytes)}"
         native = "" if account.native_bytes is None else f", the C heap {format_bytes(account.native_bytes)}"
-        yield from _field("RSS", f"grew {format_bytes(account.rss_bytes)}{uss}{native}", width)
+        yield from field("RSS", f"grew {format_bytes(account.rss_bytes)}{uss}{native}", width)
     for note in result.notes:
-        yield from _field("note", note, width)
+        yield from field("note", note, width)
     for probe in result.missing_probes:
-        yield from _field("note", f"not read here: {probe}", width)
+        yield from field("note", f"not read here: {probe}", width)
 
 
-def _field(label: str, text: str, width: int, *, wrap: bool = True) -> Iterator[str]:
+def field(label: str, text: str, width: int, *, wrap: bool = True) -> Iterator[str]:
     """`  label text`, continued under the text."""
     # "reason" is one letter longer than the others.
     head = f"  {label:<5} "
     if not wrap:
         yield head + text
         return
-    yield from textwrap.wrap(
-        text,
+    yield from _wrap(text, width, first=head, rest=" " * 8)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most `width` columns, nothing broken inside a word."""
+    return _wrap(text, width)
+
+
+# `99 %` and `12 MB` are one word each; textwrap breaks at a no-break space as little as a reader would.
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|s|ms|min|h|B|kB|MB|GB)(?![\w/]))")
+
+
+def _wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
+    lines = textwrap.wrap(
+        _UNIT.sub("\N{NO-BREAK SPACE}", text),
         min(width, _MAX_WIDTH),
-        initial_indent=head,
-        subsequent_indent=" " * 8,
+        initial_indent=first,
+        subsequent_indent=rest,
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, min(width, _MAX_WIDTH), break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

@@ -1,0 +1,48 @@
+"""How every command refuses: one sentence on stderr, an exit code, no traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final, NoReturn
+
+import typer
+
+CLEAN: Final = 0
+LEAK: Final = 1
+USAGE: Final = 2
+INCONCLUSIVE: Final = 3
+FAILED: Final = 4
+
+
+def say(text: str) -> None:
+    """Print a report; a reader who has gone (`| head`) changes no exit code, which is the verdict's."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        # Else the interpreter tries again at its end, and fails.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def refuse(command: str, reason: str) -> NoReturn:
+    """Say why a command cannot do what was asked, and leave."""
+    _leave(command, reason, USAGE)
+
+
+def fail(command: str, reason: str) -> NoReturn:
+    """Say what failed of what was asked rightly, and leave."""
+    _leave(command, reason, FAILED)
+
+
+def _leave(command: str, reason: str, code: int) -> NoReturn:
+    typer.secho(f"memleak {command}: {reason}", err=True, fg="red")
+    raise typer.Exit(code)
+
+
+def need_soak(command: str) -> None:
+    """Refuse when what judges a soak is not installed."""
+    import importlib.util
+
+    missing = [name for name in ("numpy", "scipy", "cattrs") if importlib.util.find_spec(name) is None]
+    if missing:
+        refuse(command, f"needs {' and '.join(missing)}: python -m pip install 'pytest-memleak[locust]'")

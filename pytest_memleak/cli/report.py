@@ -1,0 +1,33 @@
+"""`memleak report`: a run judged again by what it recorded, also one that was killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pytest_memleak.cli import refusal
+from pytest_memleak.cli.soak import code_of, show
+
+
+def report(
+    folder: Annotated[str, typer.Argument(help="The folder of a run that `memleak soak` made.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Show what a soak found, also one that was killed in the middle.
+
+    Exit codes: those of `memleak soak`.
+
+    Example: memleak report memleak-soak-20260101-120000
+    """
+    refusal.need_soak("report")
+    from pytest_memleak.soak import act
+    from pytest_memleak.soak.folder import FolderError
+
+    try:
+        result = act.review(Path(folder))
+    except FolderError as error:
+        refusal.refuse("report", str(error))
+    show(result, as_json=as_json)
+    raise typer.Exit(code_of(result))
