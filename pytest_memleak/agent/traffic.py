@@ -87,6 +87,8 @@ class Traffic:
         self._admitted: int | None = None
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._empty = threading.Event()
+        self._turn = threading.Lock()
+        """Held where a request and the one who opens the gate must not pass each other unseen."""
 
     @property
     def held(self) -> int:
@@ -111,16 +113,12 @@ class Traffic:
             finally:
                 self._count("WEBSOCKET", scope, ticket)
             return
-        while self._closed:
-            await self._wait()
-        self._enter()
+        await self._enter()
         try:
             await app(scope, receive, send)
         finally:
-            self.in_flight -= 1
             self._count(scope["method"], scope, ticket)
-            if self._closed and not self.in_flight:
-                self._empty.set()
+            self._leave()
 
     def note(self, scope: Any, router: Any = None) -> None:
         """A router has dealt with a request: its route is known now."""
@@ -146,9 +144,10 @@ class Traffic:
     def open(self, admitted: int | None = None) -> None:
         """Let the held requests pass; with a number, let so many pass and close again."""
         self._empty.clear()
-        self._admitted = admitted
-        self._closed = False
-        waiting, self._waiting = self._waiting, []
+        with self._turn:
+            self._admitted = admitted
+            self._closed = False
+            waiting, self._waiting = self._waiting, []
         for loop, future in waiting:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_release, future)
@@ -182,27 +181,45 @@ class Traffic:
             except Exception as error:  # noqa: BLE001  (the first request must not fail for its guest's sake)
                 sys.stderr.write(f"memleak: the agent did not start ({error!r}); this worker is not measured\n")
 
-    def _enter(self) -> None:
+    async def _enter(self) -> None:
+        # Counted before the look at the gate: who closes it looks in the other order, so that no request slips
+        # in between unseen.
         self.in_flight += 1
-        if self._admitted is not None:
-            self._admitted -= 1
-            if self._admitted <= 0:
-                self._admitted = None
-                self._closed = True
+        while self._closed or (self._admitted is not None and not self._admit()):
+            self._leave()
+            await self._wait()
+            self.in_flight += 1
+
+    def _admit(self) -> bool:
+        with self._turn:
+            if self._closed:
+                return False
+            if self._admitted is not None:
+                self._admitted -= 1
+                if self._admitted <= 0:
+                    self._admitted = None
+                    self._closed = True
+            return True
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+        if self._closed and not self.in_flight:
+            self._empty.set()
 
     async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         pair = (loop, future)
-        self._waiting.append(pair)
-        # The gate may have opened between the look at it and the append.
-        if not self._closed:
-            _release(future)
+        with self._turn:
+            # The gate may have opened since the look at it.
+            if not self._closed:
+                return
+            self._waiting.append(pair)
         try:
             await future
         finally:
-            # The gate may open in between: then the pair is in nobody's list any more.
-            with contextlib.suppress(ValueError):
+            # Once the gate has opened, the pair is in nobody's list any more.
+            with self._turn, contextlib.suppress(ValueError):
                 self._waiting.remove(pair)
 
     def _count(self, method: str, scope: Any, ticket: _Ticket) -> None:
