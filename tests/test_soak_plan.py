@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import socket
 from pathlib import Path
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from trace_support import LENIENT
 
 from pytest_memleak.soak.plan import Plan, PlanError, checked, parse_duration
+
+needs_locust = pytest.mark.skipif(importlib.util.find_spec("locust") is None, reason="needs the extra locust")
 
 LOCUSTFILE = "from locust import HttpUser\n"
 
@@ -68,6 +71,7 @@ def plan(**values: Any) -> Plan:
     return Plan(**{"app": "shop.main:app", **values})
 
 
+@needs_locust
 @pytest.mark.parametrize(
     "values, sentence",
     [
@@ -100,6 +104,7 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(values: dict[str, Any], 
     assert "\n" not in str(caught.value)
 
 
+@needs_locust
 def test_a_locustfile_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"nothing\.py"):
         checked(plan(locustfile=str(tmp_path / "nothing.py")))
@@ -112,6 +117,7 @@ def test_a_port_that_is_taken_is_refused() -> None:
             checked(plan(port=port))
 
 
+@needs_locust
 @pytest.mark.parametrize(
     "values",
     [
@@ -128,6 +134,7 @@ def test_what_makes_sense_is_given_back_as_it_is(values: dict[str, Any]) -> None
     assert checked(asked) is asked
 
 
+@needs_locust
 def test_a_locustfile_needs_no_openapi_document(tmp_path: Path) -> None:
     path = tmp_path / "locustfile.py"
     path.write_text(LOCUSTFILE)
