@@ -1,0 +1,314 @@
+"""One source file as the rules see it: its tree, who stands above whom, and where each name is used.
+
+The tree is walked once and without recursion: what most rules ask for (calls, names, attributes) is indexed on
+the way, everything else is worked out for the few places that a rule looks at.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Final, TypeAlias
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+Scope: TypeAlias = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+_SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Module)
+_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+class Module:
+    """The semantic model of one file.
+
+    `name` is the dotted name that others import it by (`app.cache`), as far as the folders tell.
+    """
+
+    def __init__(self, tree: ast.Module, name: str = "", *, is_package: bool = False) -> None:
+        self.tree = tree
+        self.name = name
+        self.is_package = is_package
+        self.up: dict[ast.AST, ast.AST] = {}
+        """Each node's parent."""
+
+        self.calls: list[ast.Call] = []
+        self.names: dict[str, list[ast.Name]] = {}
+        """Every use of a name, in any scope, in the order of the file."""
+
+        self.attributes: dict[str, list[ast.Attribute]] = {}
+        """Every `x.attr`, by `attr`."""
+
+        self.functions: list[Function] = []
+        self.classes: dict[str, ast.ClassDef] = {}
+        """By bare name; of two alike, the last."""
+
+        self.imports: dict[str, str] = {}
+        """What an imported name stands for, dotted: `create_task` is `asyncio.create_task`. From any scope."""
+
+        self._locals: dict[ast.AST, frozenset[str]] = {}
+        self._index()
+
+    def _index(self) -> None:
+        up, names, attributes = self.up, self.names, self.attributes
+        waiting: list[ast.AST] = [self.tree]
+        base = ast.AST
+        while waiting:
+            node = waiting.pop()
+            kind = type(node)
+            if kind is ast.Name:
+                names.setdefault(node.id, []).append(node)  # type: ignore[attr-defined]
+                continue
+            if kind is ast.Constant:
+                continue
+            if kind is ast.Attribute:
+                attributes.setdefault(node.attr, []).append(node)  # type: ignore[attr-defined]
+                value = node.value  # type: ignore[attr-defined]
+                up[value] = node
+                waiting.append(value)
+                continue
+            if kind is ast.Call:
+                self.calls.append(node)  # type: ignore[arg-type]
+            elif kind is ast.FunctionDef or kind is ast.AsyncFunctionDef:
+                self.functions.append(node)  # type: ignore[arg-type]
+            elif kind is ast.ClassDef:
+                self.classes[node.name] = node  # type: ignore[attr-defined, assignment]
+            elif kind is ast.Import or kind is ast.ImportFrom:
+                self._import(node)  # type: ignore[arg-type]
+                continue
+            # Backwards, so that what is popped next comes first in the file.
+            for value in reversed(list(node.__dict__.values())):
+                if value.__class__ is list:
+                    for child in reversed(value):
+                        if isinstance(child, base):
+                            up[child] = node
+                            waiting.append(child)
+                elif isinstance(value, base) and not isinstance(value, ast.expr_context | ast.operator):
+                    up[value] = node
+                    waiting.append(value)
+
+    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.asname or alias.name.split(".")[0]
+                self.imports[bound] = alias.name if alias.asname else bound
+            return
+        origin = node.module or ""
+        if node.level:
+            parts = self.name.split(".") if self.name else []
+            here = parts[: len(parts) - node.level + (1 if self.is_package else 0)]
+            origin = ".".join([*here, *([origin] if origin else [])])
+        for alias in node.names:
+            self.imports[alias.asname or alias.name] = f"{origin}.{alias.name}" if origin else alias.name
+
+    # --- where a node stands
+
+    def above(self, node: ast.AST) -> Iterator[ast.AST]:
+        """All that a node stands in, innermost first."""
+        up = self.up
+        above = up.get(node)
+        while above is not None:
+            yield above
+            above = up.get(above)
+
+    def scope(self, node: ast.AST) -> Scope:
+        """The module, class, function or lambda whose code a node is; a function's decorators and defaults
+        belong to the scope around it."""
+        below = node
+        for above in self.above(node):
+            if isinstance(above, _SCOPES):
+                if isinstance(above, ast.ClassDef):
+                    if below in above.body:
+                        return above
+                elif isinstance(above, _FUNCTIONS):
+                    if below in above.body:
+                        return above
+                elif isinstance(above, ast.Lambda):
+                    if below is above.body:
+                        return above
+                else:
+                    return above  # the module
+            below = above
+        return self.tree
+
+    def function(self, node: ast.AST) -> Function | None:
+        """The nearest function whose code a node is, seen through lambdas; None at module or class level."""
+        scope = self.scope(node)
+        while isinstance(scope, ast.Lambda):
+            scope = self.scope(scope)
+        return scope if isinstance(scope, _FUNCTIONS) else None
+
+    def functions_above(self, node: ast.AST) -> Iterator[Function]:
+        """The functions around a node, innermost first."""
+        while (function := self.function(node)) is not None:
+            yield function
+            node = function
+
+    def class_of(self, node: ast.AST) -> ast.ClassDef | None:
+        """The class whose method (or function within a method) a node is in; None outside."""
+        scope = self.scope(node)
+        while not isinstance(scope, ast.Module):
+            if isinstance(scope, ast.ClassDef):
+                return scope
+            scope = self.scope(scope)
+        return None
+
+    def method_of(self, node: ast.AST) -> Function | None:
+        """The method that a node is in: the outermost function below its class."""
+        for function in self.functions_above(node):
+            if isinstance(self.scope(function), ast.ClassDef):
+                return function
+        return None
+
+    def statement(self, node: ast.AST) -> ast.stmt:
+        """The innermost statement that a node is part of."""
+        while not isinstance(node, ast.stmt):
+            node = self.up[node]
+        return node
+
+    def symbol(self, node: ast.AST) -> str:
+        """The dotted name of what a node is in, from the module: `Store.add`; empty at module level."""
+        parts: list[str] = []
+        scope = self.scope(node)
+        while not isinstance(scope, ast.Module):
+            if not isinstance(scope, ast.Lambda):
+                parts.append(scope.name)
+            scope = self.scope(scope)
+        return ".".join(reversed(parts))
+
+    # --- what a name means
+
+    def locals_of(self, scope: Scope) -> frozenset[str]:
+        """The names that a scope binds itself: parameters, assignments, imports, definitions."""
+        known = self._locals.get(scope)
+        if known is None:
+            known = self._locals[scope] = frozenset(_bound(scope))
+        return known
+
+    def owner(self, node: ast.AST, name: str) -> Scope | None:
+        """The scope that `name`, used at `node`, belongs to; None for a builtin or what a star import brings."""
+        scope: Scope = self.scope(node)
+        first = True
+        while True:
+            # A class's own names are not seen from its methods.
+            if (first or not isinstance(scope, ast.ClassDef)) and name in self.locals_of(scope):
+                return scope
+            if isinstance(scope, ast.Module):
+                return None
+            scope, first = self.scope(scope), False
+
+    def is_global(self, node: ast.Name) -> bool:
+        """Whether a name is the module's own."""
+        return self.owner(node, node.id) is self.tree
+
+    def uses(self, scope: Scope, name: str) -> list[ast.Name]:
+        """Every use of a scope's own name, in the scopes within too, in the order of the file."""
+        return [node for node in self.names.get(name, ()) if self.owner(node, name) is scope]
+
+    def dotted(self, node: ast.AST) -> str:
+        """`asyncio.create_task` for whatever the file calls it; `self.x.y` and `local.x` as written; empty for
+        what is no chain of names. A call in the chain is `()`: `asyncio.get_running_loop().create_task`."""
+        parts: list[str] = []
+        while True:
+            if isinstance(node, ast.Attribute):
+                parts.append(node.attr)
+                node = node.value
+            elif isinstance(node, ast.Call):
+                parts.append("()")
+                node = node.func
+            else:
+                break
+        if not isinstance(node, ast.Name):
+            return ""
+        first = node.id
+        if first in self.imports:
+            owner = self.owner(node, first)
+            # A parameter or a local of the same name is not the import.
+            if owner is None or self._imports_it(owner, first):
+                first = self.imports[first]
+        return ".".join([first, *reversed(parts)]).replace(".()", "()")
+
+    def _imports_it(self, scope: Scope, name: str) -> bool:
+        arguments = getattr(scope, "args", None)
+        return not (arguments is not None and name in _parameters(arguments))
+
+    def is_builtin(self, node: ast.Name) -> bool:
+        """Whether a name is nobody's here, as `open` is where nothing is called so."""
+        return node.id not in self.imports and self.owner(node, node.id) is None
+
+    def class_bases(self, node: ast.ClassDef) -> list[str]:
+        """The dotted names of a class's bases, without their type arguments."""
+        return [self.dotted(base.value if isinstance(base, ast.Subscript) else base) for base in node.bases]
+
+    def value_of(self, name: ast.Name) -> ast.expr | None:
+        """What a name is assigned, where that is one plain assignment in its own scope; else None."""
+        owner = self.owner(name, name.id)
+        if owner is None:
+            return None
+        found: list[ast.expr | None] = []
+        for use in self.uses(owner, name.id):
+            if not isinstance(use.ctx, ast.Store):
+                continue
+            parent = self.up[use]
+            if isinstance(parent, ast.Assign | ast.AnnAssign | ast.NamedExpr):
+                found.append(parent.value)
+            else:
+                found.append(None)
+        return found[0] if len(found) == 1 else None
+
+
+def parameters(function: Function | ast.Lambda) -> list[ast.arg]:
+    """All parameters of a function in their order, `*args` and `**kwargs` too."""
+    arguments = function.args
+    return [
+        *arguments.posonlyargs,
+        *arguments.args,
+        *([arguments.vararg] if arguments.vararg else []),
+        *arguments.kwonlyargs,
+        *([arguments.kwarg] if arguments.kwarg else []),
+    ]
+
+
+def within(node: ast.AST, *, nested: bool = False) -> Iterator[ast.AST]:
+    """All nodes of a scope's body; with `nested`, those of the functions and classes inside too."""
+    waiting: list[ast.AST] = list(reversed(_body(node)))
+    while waiting:
+        below = waiting.pop()
+        yield below
+        if not nested and isinstance(below, _SCOPES):
+            continue
+        waiting.extend(reversed(list(ast.iter_child_nodes(below))))
+
+
+def _body(node: ast.AST) -> list[ast.AST]:
+    if isinstance(node, ast.Lambda):
+        return [node.body]
+    if isinstance(node, _SCOPES):
+        return list(node.body)
+    return list(ast.iter_child_nodes(node))
+
+
+def _parameters(arguments: ast.arguments) -> set[str]:
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    return {argument.arg for argument in every if argument is not None}
+
+
+def _bound(scope: Scope) -> set[str]:
+    bound: set[str] = set()
+    others: set[str] = set()
+    if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        bound |= _parameters(scope.args)
+    for node in within(scope):
+        if isinstance(node, ast.Name):
+            if not isinstance(node.ctx, ast.Load):
+                bound.add(node.id)
+        elif isinstance(node, _FUNCTIONS) or isinstance(node, ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            bound.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ExceptHandler):
+            if node.name:
+                bound.add(node.name)
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            others.update(node.names)
+        elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
+            bound.add(node.name)
+    return bound - others
