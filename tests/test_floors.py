@@ -20,6 +20,7 @@ PACKAGE = Path(pytest_memleak.__file__).parent
 FLOORS = {
     "model": 0,
     "settings": 0,
+    "model_scan": 0,
     "model_soak": 0,
     "units": 0,
     "wire": 0,
@@ -28,6 +29,7 @@ FLOORS = {
     "diagnosis": 1,
     "workloads": 1,
     "patterns": 1,
+    "scan": 1,
     "reports": 2,
     "hunt": 3,
     "agent": 3,
@@ -41,6 +43,7 @@ PARTS = {
     "diagnosis": {"patterns", "probes", "verdict", "workloads"},
     "probes": {"workloads"},
     "patterns": set[str](),
+    "scan": {"patterns"},
     "verdict": set[str](),
     "workloads": set[str](),
 }

@@ -55,12 +55,12 @@ class Module:
             node = waiting.pop()
             kind = type(node)
             if kind is ast.Name:
-                names.setdefault(node.id, []).append(node)  # type: ignore[attr-defined]
+                names.setdefault(node.id, []).append(node)  # type: ignore[attr-defined, arg-type]
                 continue
             if kind is ast.Constant:
                 continue
             if kind is ast.Attribute:
-                attributes.setdefault(node.attr, []).append(node)  # type: ignore[attr-defined]
+                attributes.setdefault(node.attr, []).append(node)  # type: ignore[attr-defined, arg-type]
                 value = node.value  # type: ignore[attr-defined]
                 up[value] = node
                 waiting.append(value)
@@ -115,17 +115,14 @@ class Module:
         below = node
         for above in self.above(node):
             if isinstance(above, _SCOPES):
-                if isinstance(above, ast.ClassDef):
-                    if below in above.body:
-                        return above
-                elif isinstance(above, _FUNCTIONS):
-                    if below in above.body:
-                        return above
-                elif isinstance(above, ast.Lambda):
+                if isinstance(above, ast.Module):
+                    return above
+                # Of a function or class, only the body has statements.
+                if isinstance(above, ast.Lambda):
                     if below is above.body:
                         return above
-                else:
-                    return above  # the module
+                elif isinstance(below, ast.stmt):
+                    return above
             below = above
         return self.tree
 
@@ -281,7 +278,7 @@ def within(node: ast.AST, *, nested: bool = False) -> Iterator[ast.AST]:
 def _body(node: ast.AST) -> list[ast.AST]:
     if isinstance(node, ast.Lambda):
         return [node.body]
-    if isinstance(node, _SCOPES):
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         return list(node.body)
     return list(ast.iter_child_nodes(node))
 
@@ -300,7 +297,7 @@ def _bound(scope: Scope) -> set[str]:
         if isinstance(node, ast.Name):
             if not isinstance(node.ctx, ast.Load):
                 bound.add(node.id)
-        elif isinstance(node, _FUNCTIONS) or isinstance(node, ast.ClassDef):
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             bound.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             bound.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
