@@ -10,6 +10,7 @@ import typer
 from pytest_memleak import __version__
 from pytest_memleak.cli.demo import demo
 from pytest_memleak.cli.report import report
+from pytest_memleak.cli.scan_code import scan_code
 from pytest_memleak.cli.soak import soak
 from pytest_memleak.cli.verify import verify
 
@@ -25,6 +26,7 @@ app.command()(demo)
 app.command(context_settings={"allow_extra_args": True})(soak)
 app.command()(report)
 app.command()(verify)
+app.command()(scan_code)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,111 @@
+"""What becomes of a value that must be closed and is stored on `self`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Final
+
+from pytest_memleak.scan.borrowers import closes
+from pytest_memleak.scan.callees import last_name
+from pytest_memleak.scan.lifetimes import End, Fate, fate, weightiest
+from pytest_memleak.scan.module import Module
+
+_HARMLESS_BASES: Final = frozenset(
+    {
+        "ABC",
+        "BaseModel",
+        "BaseSettings",
+        "Enum",
+        "Exception",
+        "Generic",
+        "NamedTuple",
+        "Protocol",
+        "TypedDict",
+        "object",
+    }
+)
+"""Bases that close nothing of what their children store."""
+
+
+def stored(module: Module, owner: ast.ClassDef, attribute: str) -> Fate:
+    """What becomes of the value in `self.<attribute>`: LOST where nothing in the file could close it."""
+    lineage = _lineage(module, owner)
+    if lineage is None or _is_single(module, owner):
+        return Fate(end=End.HANDED)
+    uses = [use for use in module.attributes.get(attribute, ()) if isinstance(use.ctx, ast.Load)]
+    return weightiest(_used(module, use, lineage) for use in uses)
+
+
+def _used(module: Module, use: ast.Attribute, lineage: dict[str, ast.ClassDef]) -> Fate:
+    found = fate(module, use, inline=False)
+    if found.end is End.HANDED and isinstance(use.value, ast.Name) and use.value.id == "self":
+        owner = module.class_of(use)
+        if owner is not None and not _related(module, owner, lineage):
+            return Fate(end=End.LOST)  # another class's attribute of the same name
+    return found
+
+
+def _related(module: Module, owner: ast.ClassDef, lineage: dict[str, ast.ClassDef]) -> bool:
+    return owner.name in lineage or not lineage.keys().isdisjoint(
+        base.rpartition(".")[2] for base in module.class_bases(owner)
+    )
+
+
+def _lineage(module: Module, owner: ast.ClassDef) -> dict[str, ast.ClassDef] | None:
+    """A class and its bases by name; None where one of them is not in this file."""
+    found = {owner.name: owner}
+    waiting = [owner]
+    while waiting:
+        for base in module.class_bases(waiting.pop()):
+            if base.rpartition(".")[2] in _HARMLESS_BASES or base in found:
+                continue
+            known = module.classes.get(base)
+            if known is None:
+                return None
+            found[base] = known
+            waiting.append(known)
+    return found
+
+
+def _is_single(module: Module, owner: ast.ClassDef) -> bool:
+    """Whether the file makes objects of a class, and only while it is imported: they live as long as the process."""
+    made = [use for use in module.names.get(owner.name, ()) if _is_called(module, use)]
+    return bool(made) and all(isinstance(module.scope(use), ast.Module) for use in made)
+
+
+def _is_called(module: Module, use: ast.Name) -> bool:
+    above = module.up[use]
+    return isinstance(above, ast.Call) and above.func is use
+
+
+def unless(module: Module, owner: ast.ClassDef, attribute: str) -> tuple[str, ...]:
+    """The facts of other files that clear a value in an attribute."""
+    bases = [base.rpartition(".")[2] for base in module.class_bases(owner)]
+    named = [owner.name, *(base for base in bases if base and base not in _HARMLESS_BASES)]
+    return (*(f"closes:{name}.{attribute}" for name in named), f"closes:*.{attribute}")
+
+
+def half_closed(module: Module, owner: ast.ClassDef, attribute: str) -> tuple[str, str] | None:
+    """A method of the class that closes another attribute but not this one, and that attribute."""
+    for method in owner.body:
+        if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and (
+            closes(method.name) or method.name == "__del__"
+        ):
+            for other in _closed_in(module, method):
+                if other != attribute:
+                    return method.name, other
+    return None
+
+
+def _closed_in(module: Module, method: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    for call in module.calls:
+        func = call.func
+        if (
+            isinstance(func, ast.Attribute)
+            and closes(func.attr)
+            and isinstance(func.value, ast.Attribute)
+            and last_name(func.value.value) == "self"
+            and module.method_of(call) is method
+        ):
+            yield func.value.attr

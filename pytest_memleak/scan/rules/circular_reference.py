@@ -1,0 +1,184 @@
+"""MLK003: objects that refer to each other strongly, made per call, so that only the garbage collector frees them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Final, TypeAlias
+
+from pytest_memleak.model_scan import Confidence, Driver
+from pytest_memleak.scan import occasions
+from pytest_memleak.scan.module import Function, Module
+from pytest_memleak.scan.suspect import Suspect
+
+CODE: Final = "MLK003"
+PATTERN: Final = "circular_reference"
+NOT_REPORTED: Final[tuple[str, ...]] = (
+    "a link one way, or one that is weak: weakref.ref, weakref.proxy, weakref.WeakMethod",
+    "a cycle that the file breaks: the attribute is set to None, set anew or deleted",
+    "a bound method kept on its own object",
+    "objects made once: at module level, in a setup, or in another object's __init__",
+    "the neighbours of a linked list (next, prev, left, right): taking one out links the others",
+    "an object that is made in no function of the file, unless it makes what refers to it on first use",
+)
+
+Links: TypeAlias = list[tuple[ast.Attribute, ast.expr]]
+
+# Neighbours in a list or tree are linked anew whenever one is put in or taken out.
+_NEIGHBOURS: Final = ("next", "prev", "left", "right", "head", "tail")
+
+_FIX: Final = "make the way back weak: weakref.ref(…), or set it to None when the work is done"
+_COST: Final = "only the garbage collector frees them, late and all at once"
+
+
+def find(module: Module) -> Iterator[Suspect]:
+    """Every cycle that the file makes and never breaks, one per function and attribute."""
+    for function, links in _by_function(module).items():
+        links.sort(key=lambda link: (link[0].lineno, link[0].col_offset))
+        yield from _of_itself(module, function, links)
+        yield from _of_two(module, function, links)
+        yield from _of_owner(module, function, links)
+
+
+def _by_function(module: Module) -> dict[Function, Links]:
+    found: dict[Function, Links] = {}
+    for target, value in occasions.attribute_stores(module):
+        if isinstance(value, ast.Call) and getattr(value.func, "id", "") not in module.classes:
+            continue
+        function = module.function(target)
+        if function is not None:
+            found.setdefault(function, []).append((target, value))
+    return found
+
+
+def _of_itself(module: Module, function: Function, stores: Links) -> Iterator[Suspect]:
+    for target, value in stores:
+        owner = target.value
+        assert isinstance(owner, ast.Name)
+        if not isinstance(value, ast.Name) or value.id != owner.id or _is_broken(module, target, function):
+            continue
+        if not _is_neighbour(target.attr) and _is_per_object(module, function, owner):
+            yield _suspect(module, target, f"{owner.id}.{target.attr} refers to {owner.id} itself", Confidence.HIGH)
+            return
+
+
+def _of_two(module: Module, function: Function, stores: Links) -> Iterator[Suspect]:
+    links: dict[tuple[str, str], ast.Attribute] = {}
+    for target, value in stores:
+        if not isinstance(value, ast.Name) or _is_neighbour(target.attr):
+            continue
+        owner = target.value
+        assert isinstance(owner, ast.Name)
+        back = links.get((value.id, owner.id))
+        links.setdefault((owner.id, value.id), target)
+        if back is None or owner.id == value.id:
+            continue
+        if _is_broken(module, target, function) or _is_broken(module, back, function):
+            continue
+        if _is_per_object(module, function, owner) and _is_per_object(module, function, value):
+            what = f"{value.id}.{back.attr} and {owner.id}.{target.attr} refer to each other"
+            sure = Confidence.MEDIUM if function.name == "__init__" else Confidence.HIGH
+            yield _suspect(module, target, what, sure)
+
+
+def _of_owner(module: Module, function: Function, stores: Links) -> Iterator[Suspect]:
+    for target, value in stores:
+        if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Name):
+            continue
+        if not occasions.is_self(module, target.value) or _is_broken(module, target, function):
+            continue
+        of = module.class_of(target)
+        made = module.classes.get(value.func.id)
+        if of is None or made is None:
+            continue
+        sure = _how_often(module, of, target, function)
+        if sure is None:
+            continue
+        back = _kept_as(module, made, value, target.value)
+        if back is None or _is_broken(module, back, function):
+            continue
+        what = f"self.{target.attr} is a {made.name} whose {back.attr} is the {of.name} that holds it"
+        yield _suspect(module, target, what, sure)
+
+
+def _how_often(module: Module, of: ast.ClassDef, link: ast.Attribute, function: Function) -> Confidence | None:
+    """How sure it is that a class's objects come and go: the file makes them in a function that may run often, or
+    it makes none of them and links on first use; None where they look like made once."""
+    if occasions.is_made_once(module, of) or occasions.is_set_up(function):
+        return None
+    if occasions.made_in_functions(module, of):
+        return Confidence.MEDIUM
+    elsewhere = not any(occasions.is_called(module, use) for use in module.names.get(of.name, ()))
+    first_use = function.name != "__init__" and any(
+        isinstance(above, ast.If)
+        and any(isinstance(part, ast.Attribute) and part.attr == link.attr for part in ast.walk(above.test))
+        for above in module.above(link)
+    )
+    return Confidence.LOW if elsewhere and first_use else None
+
+
+def _kept_as(module: Module, made: ast.ClassDef, call: ast.Call, owner: ast.expr) -> ast.Attribute | None:
+    """The attribute in which a class's `__init__` keeps the object it is called with, as it is."""
+    start = next((item for item in made.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
+    if start is None or not isinstance(owner, ast.Name):
+        return None
+    names = [argument.arg for argument in (*start.args.posonlyargs, *start.args.args)][1:]
+    given = dict(zip(names, call.args, strict=False))
+    given |= {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+    held = {name for name, argument in given.items() if isinstance(argument, ast.Name) and argument.id == owner.id}
+    for target, value in occasions.attribute_stores(module):
+        if module.function(target) is not start:
+            continue
+        if isinstance(value, ast.Name) and value.id in held and occasions.is_self(module, target.value):
+            return target
+    return None
+
+
+def _is_broken(module: Module, link: ast.Attribute, function: Function) -> bool:
+    """Whether the file deletes the attribute, sets it anew outside an `__init__`, or makes it a property, whose
+    setter may do anything."""
+    if any(other.name == link.attr for other in module.functions):
+        return True
+    for use in module.attributes.get(link.attr, ()):
+        if isinstance(use.ctx, ast.Del):
+            return True
+        if use is link or not isinstance(use.ctx, ast.Store):
+            continue
+        place = module.function(use)
+        if place is None or place.name == "__init__":
+            continue
+        value = getattr(module.up[use], "value", None)
+        if place is not function or not isinstance(value, ast.Name | ast.Call):
+            return True
+    return False
+
+
+def _is_per_object(module: Module, function: Function, name: ast.Name) -> bool:
+    """Whether a name is an object of this call or of its class, not one that lives as long as the process."""
+    owner = module.owner(name, name.id)
+    if owner is None or isinstance(owner, ast.Module | ast.ClassDef) or name.id in module.imports:
+        return False
+    if not occasions.is_self(module, name):
+        return name.id != "cls" and not occasions.is_set_up(function)
+    of = module.class_of(name)
+    return of is not None and not occasions.is_made_once(module, of)
+
+
+def _is_neighbour(attribute: str) -> bool:
+    return attribute.strip("_").startswith(_NEIGHBOURS)
+
+
+def _suspect(module: Module, target: ast.Attribute, what: str, confidence: Confidence) -> Suspect:
+    owner = target.value
+    assert isinstance(owner, ast.Name)
+    of = module.class_of(target) if occasions.is_self(module, owner) else None
+    names = ["*"] if of is None else [of.name, *(base for base in module.class_bases(of) if base), "*"]
+    return Suspect(
+        node=target,
+        message=f"{what}: a cycle of strong references that nothing here breaks, so {_COST}",
+        driver=Driver.CALL if of is None else Driver.INSTANCE,
+        confidence=confidence,
+        fix=_FIX,
+        holder=f"{owner.id}.{target.attr}" if of is None else f"{of.name}.{target.attr}",
+        unless=tuple(f"stops:{name}.{target.attr}" for name in names),
+    )

@@ -1,0 +1,119 @@
+"""MLK008: a file that is opened and never closed."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Iterator
+from typing import Final
+
+from pytest_memleak.model_scan import Confidence
+from pytest_memleak.scan.borrowers import words
+from pytest_memleak.scan.callees import last_name
+from pytest_memleak.scan.lifetimes import End, Fate, fate
+from pytest_memleak.scan.module import Module
+from pytest_memleak.scan.suspect import Suspect
+from pytest_memleak.scan.unclosed import Made, suspects
+
+CODE: Final = "MLK008"
+PATTERN: Final = "file_handle"
+NOT_REPORTED: Final[tuple[str, ...]] = (
+    "a file closed anywhere in the function, by `close`, `with`, `closing` or an `ExitStack`",
+    "a file returned, yielded, kept in a container, or given to a function that may keep or close it",
+    "a file in an attribute that anything in the program closes, or of a class whose base is not in the same file",
+    "a file in a module's global, which lives as long as the process",
+)
+
+_OPENERS: Final = frozenset(
+    {
+        "open",
+        *(
+            f"{name}.open"
+            for name in ("io", "codecs", "gzip", "bz2", "lzma", "tarfile", "wave", "tokenize", "dbm", "shelve")
+        ),
+        *("tarfile.TarFile.open", "gzip.GzipFile", "bz2.BZ2File", "lzma.LZMAFile", "zipfile.ZipFile", "io.FileIO"),
+        *("os.fdopen", "tempfile.TemporaryFile", "tempfile.NamedTemporaryFile", "aiofiles.open", "anyio.open_file"),
+    }
+)
+_PATHS: Final = frozenset({"path", "file", "filename", "filepath"})
+_PATH_CLASSES: Final = frozenset({"pathlib.Path", "Path", "anyio.Path"})
+_PATH_STEPS: Final = frozenset({"joinpath", "resolve", "expanduser", "absolute", "with_suffix", "with_name"})
+
+
+def find(module: Module) -> Iterator[Suspect]:
+    """The files that nobody closes."""
+    for suspect in suspects(module, _made(module)):
+        yield dataclasses.replace(suspect, fixable=_is_fixable(module, suspect.node))
+
+
+def _made(module: Module) -> Iterator[Made]:
+    for call in module.calls:
+        if last_name(call.func) in _NAMES and _opens(module, call):
+            devnull = _is_devnull(module, call)
+            confidence = Confidence.MEDIUM if devnull else Confidence.HIGH
+            yield Made(
+                call=call, noun="a file", confidence=confidence, fate=_of_devnull(module, call) if devnull else None
+            )
+
+
+_NAMES: Final = frozenset(name.rpartition(".")[2] for name in _OPENERS)
+
+
+def _opens(module: Module, call: ast.Call) -> bool:
+    func = call.func
+    if isinstance(func, ast.Name):
+        if func.id == "open" and module.is_builtin(func):
+            return True
+        return func.id in module.imports and module.dotted(func) in _OPENERS
+    callee = module.dotted(func)
+    if callee in _OPENERS:
+        return _root(func) in module.imports
+    return isinstance(func, ast.Attribute) and func.attr == "open" and _is_path(module, func.value)
+
+
+def _root(node: ast.expr) -> str:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _is_path(module: Module, node: ast.expr) -> bool:
+    """Whether it is a `Path`: made on the spot, assigned so, annotated so, or called so."""
+    while True:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            node = node.left
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _PATH_STEPS:
+            node = node.func.value
+        else:
+            break
+    if isinstance(node, ast.Call):
+        return module.dotted(node.func) in _PATH_CLASSES
+    name = last_name(node)
+    return bool(name) and name not in module.imports and not _PATHS.isdisjoint(words(name)[-1:])
+
+
+def _is_devnull(module: Module, call: ast.Call) -> bool:
+    return bool(call.args) and module.dotted(call.args[0]) == "os.devnull"
+
+
+def _of_devnull(module: Module, call: ast.Call) -> Fate | None:
+    """Nobody who is given the null device as a sink closes it; what stands in for `sys.stdout` stays."""
+    above = module.up[call]
+    kept = isinstance(above, ast.Assign) and isinstance(above.targets[0], ast.Subscript)
+    if (kept or isinstance(above, ast.keyword | ast.Call | ast.Dict)) and fate(module, call).end is End.HANDED:
+        return Fate(end=End.LOST, how="is handed over as a sink")
+    return None
+
+
+def _is_fixable(module: Module, made: ast.AST) -> bool:
+    """Whether it stands as `f = open(…)` or `x = open(…).read()` does, alone in a statement."""
+    if not isinstance(made, ast.Call) or last_name(made.func) != "open":
+        return False  # the file of `NamedTemporaryFile()` may be gone once it is closed
+    value: ast.AST = made
+    above = module.up[value]
+    if isinstance(above, ast.Attribute) and above.attr == "read":
+        value = module.up[above]
+        above = module.up[value]
+    if not isinstance(above, ast.Assign) or above.value is not value or len(above.targets) != 1:
+        return False
+    return isinstance(above.targets[0], ast.Name)

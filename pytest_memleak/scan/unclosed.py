@@ -1,0 +1,101 @@
+"""From a call that makes what must be closed to the suspect, where nobody closes it."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+from pytest_memleak.model_scan import Confidence, Driver
+from pytest_memleak.scan import attributes
+from pytest_memleak.scan.callees import last_name
+from pytest_memleak.scan.lifetimes import End, Fate, fate
+from pytest_memleak.scan.module import Module
+from pytest_memleak.scan.suspect import Suspect
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A call whose value must be closed."""
+
+    call: ast.Call
+    noun: str
+    """What it makes, with its article: `a file`."""
+
+    closing: str = "closes it"
+    """What should be done in the end, as in `nothing closes it`."""
+
+    confidence: Confidence = Confidence.HIGH
+    on_self: bool = True
+    """Whether one that is kept in an attribute of an object is worth a word."""
+
+    fix: str = ""
+    fate: Fate | None = None
+    """Where the rule knows better than the code around the call."""
+
+
+def suspects(module: Module, made: Iterable[Made]) -> Iterator[Suspect]:
+    """Those that nobody closes; one per function and variable, one per class and attribute."""
+    seen: set[tuple[ast.AST | None, str]] = set()
+    for one in made:
+        end = one.fate or fate(module, one.call)
+        if end.end is End.LOST:
+            place: tuple[ast.AST | None, str] = (module.scope(one.call), end.name)
+            suspect: Suspect | None = _lost(module, one, end)
+        elif end.end is End.STORED and one.on_self:
+            place = (module.class_of(one.call), end.name)
+            suspect = _stored(module, one, end.name)
+        else:
+            continue
+        if suspect is None or (end.name and place in seen):
+            continue
+        seen.add(place)
+        yield suspect
+
+
+def written(module: Module, call: ast.Call) -> str:
+    """The call in short: `sqlite3.connect(…)`."""
+    return f"{module.dotted(call.func) or last_name(call.func)}({'…' if call.args or call.keywords else ''})"
+
+
+def _lost(module: Module, made: Made, end: Fate) -> Suspect:
+    imported = isinstance(module.scope(made.call), ast.Module | ast.ClassDef)
+    what = f"is kept in `{end.name}`" if end.name else end.how
+    each = "the import" if imported else "every call"
+    return Suspect(
+        node=made.call,
+        message=f"{made.noun} from `{written(module, made.call)}` {what} and nothing {made.closing}: "
+        f"{each} leaves one open",
+        driver=Driver.IMPORT if imported else Driver.CALL,
+        confidence=made.confidence if end.sure else _less(made.confidence),
+        fix=made.fix,
+    )
+
+
+def _stored(module: Module, made: Made, attribute: str) -> Suspect | None:
+    owner = module.class_of(made.call)
+    if owner is None:
+        return None
+    end = attributes.stored(module, owner, attribute)
+    if end.end is not End.LOST:
+        return None
+    message = (
+        f"{made.noun} from `{written(module, made.call)}` is kept in `self.{attribute}` and nothing "
+        f"{made.closing}: every `{owner.name}` leaves one open"
+    )
+    half = attributes.half_closed(module, owner, attribute)
+    if half is not None:
+        message += f"; `{owner.name}.{half[0]}()` closes `self.{half[1]}` but not this"
+    return Suspect(
+        node=made.call,
+        message=message,
+        driver=Driver.INSTANCE,
+        confidence=_less(made.confidence),
+        fix=made.fix,
+        holder=f"{owner.name}.{attribute}",
+        unless=attributes.unless(module, owner, attribute),
+    )
+
+
+def _less(confidence: Confidence) -> Confidence:
+    return Confidence.MEDIUM if confidence is Confidence.HIGH else Confidence.LOW

@@ -1,0 +1,141 @@
+"""The scan as a whole: what is read, what is warned of, what comments and a measured run do, and the cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pytest_memleak.model_scan import Driver, ScanResult, Severity
+from pytest_memleak.scan import engine
+from pytest_memleak.scan.project import severity_of
+
+LEAK = "SEEN = []\n\n\ndef add(item):\n    SEEN.append(item)\n"
+
+
+def scan(folder: Path, files: Mapping[str, str | bytes], **options: object) -> ScanResult:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return engine.scan(["."], processes=1, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_finding_says_where_and_what(here: Path) -> None:
+    (finding,) = scan(here, {"app/__init__.py": "", "app/log.py": LEAK}).findings
+    assert (finding.code, finding.path, finding.line, finding.column) == ("MLK002", "app/log.py", 5, 5)
+    assert (finding.source, finding.symbol, finding.holder) == ("SEEN.append(item)", "add", "app.log.SEEN")
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"print 'two'\n", "Python 2?"),
+        (b"def f(:\n", "does not parse"),
+        (b"a = 1\0\n", "NUL bytes"),
+        (b"\xff\xfea\0", "UTF-16"),
+        (b"# coding: nonsense\n", "cannot be decoded"),
+        (b"a = '\xff'\n", "cannot be decoded"),
+        (b"#" * 2_100_000, "above 2 MB"),
+        (b"(" * 5_000 + b")" * 5_000, ""),
+    ],
+)
+def test_what_cannot_be_read_is_one_warning_and_the_rest_is_scanned(here: Path, content: bytes, reason: str) -> None:
+    result = scan(here, {"bad.py": content, "good.py": LEAK})
+    (warning,) = result.warnings
+    assert warning.path == "bad.py"
+    assert reason in warning.reason
+    assert (result.files, len(result.findings)) == (1, 1)
+
+
+def test_encodings_and_an_invalid_escape_are_read_in_silence(here: Path) -> None:
+    latin = b"# -*- coding: latin-1 -*-\n# caf\xe9 '\\d'\n" + LEAK.encode()
+    result = scan(here, {"bom.py": b"\xef\xbb\xbf" + LEAK.encode(), "latin.py": latin, "escape.py": "A = '\\d'\n"})
+    assert not result.warnings
+    assert [finding.path for finding in result.findings] == ["bom.py", "latin.py"]
+
+
+def test_excluded_folders_and_loops_of_links(here: Path) -> None:
+    (here / "loop").symlink_to(here)
+    (here / "dangling.py").symlink_to(here / "absent.py")
+    files = {".venv/a.py": LEAK, "own/a.py": LEAK, "app/b.py": LEAK, "app/b.pyi": LEAK}
+    result = scan(here, files, exclude=["own"])
+    assert [finding.path for finding in result.findings] == ["app/b.py"]
+    assert [warning.path for warning in result.warnings] == ["dangling.py"]
+
+
+def test_a_notebook_counts_in_cells(here: Path) -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["text"]},
+        {"cell_type": "code", "source": ["%matplotlib inline\n", "!ls\n", "SEEN = []"]},
+        {"cell_type": "code", "source": "def add(item):\n    SEEN.append(item)"},
+    ]
+    (finding,) = scan(here, {"a.ipynb": json.dumps({"cells": cells})}).findings
+    assert (finding.cell, finding.line, finding.end_line) == (3, 2, 2)
+
+
+def test_a_path_that_is_not_there_is_refused(here: Path) -> None:
+    with pytest.raises(ValueError, match="absent does not exist"):
+        engine.scan(["absent"])
+    with pytest.raises(ValueError, match="MLK999 is no code"):
+        engine.scan(["."], select=["MLK999"])
+
+
+@pytest.mark.parametrize("comment", ["# memleak: ignore[MLK002] known", "# memleak: ignore", "#memleak:ignore[mlk002]"])
+def test_a_comment_takes_a_finding_back(here: Path, comment: str) -> None:
+    result = scan(here, {"a.py": LEAK.replace("(item)\n", f"(item)  {comment}\n").replace("(item):", "(item):")})
+    assert not result.findings
+    assert not result.warnings
+
+
+def test_a_comment_of_no_use_is_reported_and_text_is_no_comment(here: Path) -> None:
+    result = scan(here, {"a.py": "A = '# memleak: ignore'\nB = 1  # memleak: ignore[MLK001]\n"})
+    assert [warning.reason for warning in result.warnings] == ["unused ignore[MLK001] at line 2: remove it"]
+
+
+def test_another_file_that_empties_a_global_clears_it(here: Path) -> None:
+    other = "from app import log\n\n\ndef drop():\n    log.SEEN.clear()\n"
+    assert not scan(here, {"app/__init__.py": "", "app/log.py": LEAK, "app/other.py": other}).findings
+
+
+def test_severity_follows_the_driver() -> None:
+    assert severity_of("thread_pool", Driver.REQUEST) is Severity.HIGH
+    assert severity_of("unbounded_cache", Driver.INSTANCE) is Severity.MEDIUM
+    assert severity_of("unbounded_cache", Driver.CALL) is Severity.HIGH
+    assert severity_of("unbounded_cache", Driver.IMPORT) is Severity.LOW
+
+
+def test_a_measured_place_comes_first(here: Path) -> None:
+    frame = {"path": "z.py", "line": 6}
+    report = {"version": 1, "results": [{"leaks": [{"sites": [{"frame": frame, "inner": None}], "holder": None}]}]}
+    (here / "RESULT.json").write_text(json.dumps(report))
+    result = scan(here, {"a.py": LEAK, "z.py": LEAK}, runtime="RESULT.json")
+    assert [(finding.path, finding.confirmed) for finding in result.findings] == [("z.py", True), ("a.py", False)]
+    (here / "RESULT.json").write_text("[]")
+    with pytest.raises(ValueError, match="no result of a --memleak run"):
+        engine.scan(["."], runtime="RESULT.json")
+
+
+def test_the_cache_gives_the_same_and_sees_a_change(here: Path) -> None:
+    cache = here / ".memleak_cache" / "scan"
+    first = scan(here, {"a.py": LEAK, "b.py": LEAK}, cache_dir=cache)
+    assert (here / ".memleak_cache" / ".gitignore").read_text() == "*\n"
+    assert engine.scan(["."], cache_dir=cache) == first
+    changed = scan(here, {"b.py": LEAK + "\n\nSEEN.clear()\nA = 1\n"}, cache_dir=cache)
+    assert changed == engine.scan(["."])
+    for kept in cache.iterdir():
+        kept.write_text("{")
+    assert engine.scan(["."], cache_dir=cache) == changed
+
+
+def test_processes_give_the_same_as_one(here: Path) -> None:
+    files = {f"m{number}.py": LEAK for number in range(70)}
+    assert scan(here, files) == engine.scan(["."], processes=2)

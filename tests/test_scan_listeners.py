@@ -1,0 +1,155 @@
+"""Listeners that are registered again and again, and those that are taken off or registered once."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+
+import pytest
+
+from pytest_memleak.model_scan import Confidence, Driver
+from pytest_memleak.scan.module import Module
+from pytest_memleak.scan.rules import event_listener
+from pytest_memleak.scan.suspect import Suspect
+
+HEAD = """
+import atexit, functools, logging, weakref
+from app.bus import bus
+from sqlalchemy import event
+def on_done(event): ...
+"""
+
+
+def _found(source: str) -> list[Suspect]:
+    return list(event_listener.find(Module(ast.parse(HEAD + textwrap.dedent(source)), "app.main")))
+
+
+def _in_function(lines: str) -> list[Suspect]:
+    return _found("def handle(request, callback):\n" + textwrap.indent(textwrap.dedent(lines), "    "))
+
+
+def _in_class(line: str, start: str = "self.bus = bus") -> list[Suspect]:
+    return _found(f"""
+        class View:
+            def __init__(self, bus, env):
+                {start}
+                {line}
+            def on_event(self, event): ...
+    """)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "bus.subscribe('done', on_done)",
+        "bus.subscribe('done', lambda event: request)",
+        "bus.add_listener(on_done)",
+        "bus.on('done', lambda event: request)",
+        "def inner(event): return request\nbus.addListener('done', inner)",
+        "bus.add_observer(callback=functools.partial(on_done, request))",
+        "bus.register_listeners({int: [Listener(request)]})",
+        "found = get_bus()\nfound.subscribe('done', on_done)",
+        "logger = logging.getLogger('x')\nlogger.addHandler(logging.StreamHandler())",
+        "logger = logging.getLogger('x')\nhandler = logging.StreamHandler()\nlogger.addHandler(handler)",
+        "atexit.register(lambda: request)",
+        "atexit.register(functools.partial(print, request))",
+        "def inner(): return request\natexit.register(inner)",
+        "bus.signal.connect(lambda sender: request, weak=False)",
+    ],
+)
+def test_a_listener_registered_per_call_is_found(lines: str) -> None:
+    (suspect,) = _in_function(lines)
+    assert suspect.driver is Driver.CALL
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bus.subscribe('done', self.on_event)",
+        "self.bus.subscribe('done', self.on_event)",
+        "env.events.request.add_listener(self.on_event)",
+        "atexit.register(self.on_event)",
+        "event.listen(env, 'connect', self.on_event)",
+        "self.bus.add_observer(self)",
+    ],
+)
+def test_a_listener_registered_per_object_is_found(line: str) -> None:
+    (suspect,) = _in_class(line)
+    assert suspect.driver is Driver.INSTANCE
+    assert suspect.confidence is Confidence.MEDIUM
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "handle = bus.subscribe('done', on_done)",
+        "return bus.subscribe('done', on_done)",
+        "bus.subscribe('done')",
+        "bus.subscribe('done', callback)",
+        "bus.subscribe('done', on_done)\nbus.unsubscribe('done', on_done)",
+        "bus.add_listener(on_done)\ntry: ...\nfinally:\n    bus.remove_listener(on_done)",
+        "own = Bus()\nown.subscribe('done', on_done)",
+        "with connect() as own:\n    own.add_listener(on_done)",
+        "logger = logging.getLogger('x')\nif not logger.handlers:\n    logger.addHandler(logging.StreamHandler())",
+        "logger = logging.getLogger('x')\nif not has_level_handler(logger):\n    logger.addHandler(print())",
+        "logger = logging.getLogger('x')\nif logger.handlers:\n    return\nlogger.addHandler(logging.StreamHandler())",
+        "global LOG\nif LOG is None:\n    LOG = logging.getLogger('x')\n    LOG.addHandler(logging.StreamHandler())",
+        "atexit.register(on_done)",
+        "atexit.register(lambda: request)\natexit.unregister(print)",
+        "bus.signal.connect(on_done)",
+        "sock.connect(request)",
+        "router.on('done', lambda event: request)",
+    ],
+)
+def test_what_is_taken_off_or_nobodys_else(lines: str) -> None:
+    assert _in_function(lines) == []
+
+
+@pytest.mark.parametrize(
+    "line, start",
+    [
+        ("self.subscribe('done', self.on_event)", "..."),
+        ("self.bus.subscribe('done', self.on_event)", "self.bus = Bus()"),
+        ("self.inherited.subscribe('done', self.on_event)", "..."),
+        ("event.listen(self, 'connect', self.on_event)", "..."),
+        ("bus.add_listener(Listener(self)); weakref.finalize(self, _unregister_listener)", "..."),
+    ],
+)
+def test_what_ends_with_its_object(line: str, start: str) -> None:
+    assert _in_class(line, start) == []
+
+
+@pytest.mark.parametrize("name", ["setup_events", "_configure", "install", "create_app", "main", "lifespan", "run"])
+def test_functions_that_run_once(name: str) -> None:
+    assert _found(f"def {name}():\n    bus.subscribe('done', lambda event: 1)") == []
+
+
+def test_once_per_process_at_module_level() -> None:
+    assert _found("bus.subscribe('done', on_done)\natexit.register(on_done)") == []
+
+
+def test_a_class_made_once() -> None:
+    source = """
+        class Worker:
+            def __init__(self):
+                atexit.register(self.stop)
+            def stop(self): ...
+    """
+    assert len(_found(source)) == 1
+    assert _found(textwrap.dedent(source) + "\nWORKER = Worker()\n") == []
+
+
+def test_a_weak_signal_needs_weak_false() -> None:
+    source = "from django.dispatch import Signal\nfrom shop.signals import sold_signal\ndef handle(x):\n    {}"
+    assert _found(source.format("sold_signal.connect(lambda sender: x)")) == []
+    (suspect,) = _found(source.format("sold_signal.connect(lambda sender: x, weak=False)"))
+    assert suspect.confidence is Confidence.HIGH
+
+
+def test_one_per_function_and_bus_and_its_words() -> None:
+    (suspect,) = _in_function("bus.subscribe('a', on_done)\nbus.subscribe('b', on_done)")
+    assert suspect.message == (
+        "a function is registered with app.bus.bus once per call, and nothing here takes it off: "
+        "app.bus.bus keeps it and all that it refers to"
+    )
+    assert suspect.unless == ("stops:app.bus.bus",)
