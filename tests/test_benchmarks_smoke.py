@@ -40,6 +40,7 @@ def cells(lines: list[str], first: str) -> list[str]:
         "judges.py",
         "peers_eight.py",
         "reach.py",
+        "scan.py",
         "shop.py",
         "side_by_side.py",
         "soak.py",
