@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from pytest_memleak.model_scan import Driver, ScanResult, Severity
 from pytest_memleak.scan import engine
+from pytest_memleak.scan.one import Scanned
 from pytest_memleak.scan.project import severity_of
+from pytest_memleak.scan.sources import Entry
 
 LEAK = "SEEN = []\n\n\ndef add(item):\n    SEEN.append(item)\n"
 
@@ -139,3 +142,21 @@ def test_the_cache_gives_the_same_and_sees_a_change(here: Path) -> None:
 def test_processes_give_the_same_as_one(here: Path) -> None:
     files = {f"m{number}.py": LEAK for number in range(70)}
     assert scan(here, files) == engine.scan(["."], processes=2)
+
+
+def die_of_the_third(entries: Sequence[Entry]) -> list[Scanned]:
+    """What a worker does, in its own process: it ends without a word at one of the files."""
+    if any(entry.shown == "3.py" for entry in entries):
+        os._exit(1)
+    return [Scanned(shown=entry.shown) for entry in entries]
+
+
+def test_a_worker_that_dies_loses_only_its_file() -> None:
+    entries = [
+        Entry(path=f"{n}.py", shown=f"{n}.py", name=str(n), is_package=False, mtime_ns=0, size=10) for n in range(6)
+    ]
+    scanned = list(engine._in_processes(entries, 2, die_of_the_third))
+    assert sorted(file.shown for file in scanned) == [entry.shown for entry in entries]
+    assert [(file.shown, file.warning) for file in scanned if file.warning] == [
+        ("3.py", "the process that scanned it ended; --exclude it")
+    ]
