@@ -8,7 +8,9 @@ from typing import Final
 import typer
 
 from pytest_memleak import __version__
+from pytest_memleak.cli.behind import WithCommand
 from pytest_memleak.cli.demo import demo
+from pytest_memleak.cli.detect import detect
 from pytest_memleak.cli.report import report
 from pytest_memleak.cli.scan_code import scan_code
 from pytest_memleak.cli.soak import soak
@@ -24,6 +26,7 @@ app = typer.Typer(
 app.command()(demo)
 # What stands behind `--` is the user's own command, options and all.
 app.command(context_settings={"allow_extra_args": True})(soak)
+app.command(cls=WithCommand)(detect)
 app.command()(report)
 app.command()(verify)
 app.command()(scan_code)
