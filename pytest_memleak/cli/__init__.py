@@ -8,6 +8,7 @@ from typing import Final
 import typer
 
 from pytest_memleak import __version__
+from pytest_memleak.cli.analyze_logs import analyze_logs
 from pytest_memleak.cli.behind import WithCommand
 from pytest_memleak.cli.demo import demo
 from pytest_memleak.cli.detect import detect
@@ -30,6 +31,7 @@ app.command(cls=WithCommand)(detect)
 app.command()(report)
 app.command()(verify)
 app.command()(scan_code)
+app.command()(analyze_logs)
 
 
 def _print_version(wanted: bool) -> None:

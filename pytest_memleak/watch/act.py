@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import pytest_memleak.soak.one_thread as one_thread  # noqa: F401  (first: it decides how numpy computes)
 from pytest_memleak.model import Outcome
+from pytest_memleak.model_soak import SoakResult
 from pytest_memleak.model_watch import Thresholds, TrackVerdict, WatchResult
 from pytest_memleak.reports import watch_text
 from pytest_memleak.soak.folder import RUN, FolderError, RunFolder, read_plan, records
@@ -223,3 +224,26 @@ def review(path: Path) -> WatchResult:
     if not seen.count:
         raise FolderError(f"{path} holds no reading")
     return judge(seen, plan, target=target, limit=limit, made_of=made_of, ended_early=ended, notes=notes)
+
+
+def as_soak(result: WatchResult) -> SoakResult:
+    """A watch in the words of a soak, so that `memleak verify` compares either with either."""
+    verdict = result.verdict
+    is_whole = not result.ended_early or verdict.outcome is Outcome.LEAK
+    return SoakResult(
+        name=result.target,
+        outcome=verdict.outcome if is_whole else Outcome.INCONCLUSIVE,
+        why=verdict.why if is_whole else f"it ended early ({result.ended_early}): {verdict.why}",
+        basis=f"{result.basis} from outside",
+        limit_mb_per_min=result.limit_mb_per_min,
+        growth=verdict.rate,
+        seconds=result.seconds,
+        wanted_seconds=result.wanted_seconds,
+        warm_up_s=0.0,
+        workers=len(result.processes),
+        readings=verdict.readings,
+        curves=result.curves,
+        notes=result.notes,
+        events=result.events,
+        folder=result.folder,
+    )

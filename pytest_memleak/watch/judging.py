@@ -6,7 +6,7 @@ from typing import Final
 
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_watch import Forecast, Track, TrackVerdict, WatchResult
-from pytest_memleak.units import MB
+from pytest_memleak.units import MB, format_bytes
 from pytest_memleak.verdict.watched import judge_track, judge_tracks
 from pytest_memleak.watch.limits import Limit
 from pytest_memleak.watch.plan import Plan
@@ -14,6 +14,9 @@ from pytest_memleak.watch.seen import Seen
 
 # Beyond a year, "at this rate" is said of a service that will have been deployed anew long before.
 _MOST_FORECAST_S: Final = 366 * 24 * 3600.0
+
+_WORTH_A_NOTE: Final = 0.05
+"""Of the final memory: below it, what came later explains nothing."""
 
 _SHOWN_PROCESSES: Final = 500
 """Lives judged one by one: those that changed most. The tree as a whole has them all."""
@@ -33,6 +36,13 @@ def judge(
     tracks = seen.tracks()
     verdict = judge_tracks(target, tracks, plan.thresholds)
     more = (f"{seen.more_events} more processes began or ended",) if seen.more_events else ()
+    began, held = seen.later()
+    if began and held >= _WORTH_A_NOTE * seen.final_bytes:
+        late = f"{began} process{'es' if began > 1 else ''} began meanwhile and hold"
+        notes = (
+            *notes,
+            f"{late}{'' if began > 1 else 's'} {format_bytes(held)} of the final RSS: not growth of the others",
+        )
     return WatchResult(
         target=target,
         verdict=verdict,

@@ -108,6 +108,12 @@ class Seen:
             if len(line.times)
         ]
 
+    def later(self) -> tuple[int, float]:
+        """How many of the present processes were not there at first, and what they hold in bytes."""
+        lines = [self._lines[life] for life in self._present if life in self._lines]
+        came = [line for line in lines if len(line.times) and line.times[0] > 0]
+        return len(came), sum(line.levels[-1] for line in came)
+
     def curve(self) -> Curve:
         """The tree's memory over time, for the reader."""
         times, levels = self._total.times, self._total.levels

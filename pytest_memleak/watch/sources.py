@@ -93,7 +93,8 @@ def _started(command: tuple[str, ...]) -> Iterator[Tree]:
     with Tree.start(command, log=log, environment=os.environ, cwd=Path.cwd(), name="command") as tree:
         try:
             yield tree
-        except target.TargetError:
+        except (target.TargetError, WatchError):
+            # It has ended: the keeper's word of it may be on its way.
             ended = tree.stop()
             tail = tree.log_tail()
             raise StartError(
