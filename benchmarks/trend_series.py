@@ -266,8 +266,9 @@ def restarted(rng: Rng, level: Level) -> tuple[Track, ...]:
     """Two to four lives that follow each other, each with a warm-up of its own."""
     lives, begin = [], 0.0
     drawn, times, allowed = scene(rng)
+    growth = level(drawn)
     for number in range(int(rng.integers(2, 5))):
-        shape = level(drawn) + fill(drawn, 0.01, 0.06) + ar(rng, times.size, drawn.phi, drawn.noise)
+        shape = growth + fill(drawn, 0.01, 0.06) + ar(rng, times.size, drawn.phi, drawn.noise)
         lives.append(_track(f"life {number}", begin + times, 1e8 + 1e6 * allowed * shape))
         begin += float(times[-1]) + rng.uniform(1, 60)
     return tuple(lives)

@@ -1,4 +1,4 @@
-"""What the tests of `memleak fleet` share: real leaking instances, a real Prometheus that scrapes them, a scripted store.
+"""What the tests of `memleak fleet` share: leaking instances, a real Prometheus that scrapes them, a scripted store.
 
     python tests/fleet_support.py SECONDS FILE
 
@@ -97,7 +97,9 @@ def scraped(folder: Path, pods: tuple[Pod, ...] = PODS) -> Iterator[tuple[str, C
     ports = [free_port() for _ in pods]
     with contextlib.ExitStack() as stack:
         limits = stack.enter_context(answering(lambda path, query: (200, "text/plain", _limits(pods))))
-        running = [stack.enter_context(contextlib.closing(Instance(port, pod))) for port, pod in zip(ports, pods)]
+        running = [
+            stack.enter_context(contextlib.closing(Instance(port, pod))) for port, pod in zip(ports, pods, strict=True)
+        ]
         (folder / "prometheus.yml").write_text(json.dumps(_scraping(pods, ports, limits)), encoding="utf-8")
         url = f"http://127.0.0.1:{free_port()}"
         command = [
@@ -149,7 +151,7 @@ def _scraping(pods: tuple[Pod, ...], ports: list[int], limits: str) -> dict[str,
             "targets": [f"127.0.0.1:{port}"],
             "labels": {"namespace": "shop", "pod": pod.name, "container": pod.name.split("-")[0]},
         }
-        for pod, port in zip(pods, ports)
+        for pod, port in zip(pods, ports, strict=True)
     ]
     return {
         "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
@@ -200,7 +202,7 @@ def answering(answer: Callable[[str, Mapping[str, str]], Answer]) -> Iterator[st
                 self.end_headers()
                 self.wfile.write(text.encode())
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -215,9 +217,7 @@ def answering(answer: Callable[[str, Mapping[str, str]], Answer]) -> Iterator[st
 
 def matrix(series: list[tuple[dict[str, str], list[tuple[float, Any]]]], **more: Any) -> str:
     """A range query's answer."""
-    result = [
-        {"metric": labels, "values": [[when, str(value)] for when, value in values]} for labels, values in series
-    ]
+    result = [{"metric": labels, "values": [[when, str(value)] for when, value in values]} for labels, values in series]
     return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}, **more})
 
 
@@ -225,6 +225,15 @@ def vector(samples: list[tuple[dict[str, str], float]]) -> str:
     """An instant query's answer."""
     result = [{"metric": labels, "value": [0, str(value)]} for labels, value in samples]
     return json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}})
+
+
+def replayed(path: str, asked: Mapping[str, str]) -> Answer:
+    """What the real Prometheus answered when it was asked that, whatever the time."""
+    name, query = path.removeprefix("/api/v1/"), asked.get("query", "")
+    for one in json.loads(RECORDED.read_text(encoding="utf-8")):
+        if one["path"] == name and one["query"] == query.partition("{resource")[0]:
+            return one["status"], "application/json", json.dumps(one["answer"])
+    return 200, "application/json", matrix([]) if name == "query_range" else vector([])
 
 
 def free_port() -> int:

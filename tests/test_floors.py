@@ -20,6 +20,7 @@ PACKAGE = Path(pytest_memleak.__file__).parent
 FLOORS = {
     "model": 0,
     "settings": 0,
+    "model_fleet": 0,
     "model_scan": 0,
     "model_soak": 0,
     "model_watch": 0,

@@ -12,6 +12,7 @@ from pytest_memleak.cli.analyze_logs import analyze_logs
 from pytest_memleak.cli.behind import WithCommand
 from pytest_memleak.cli.demo import demo
 from pytest_memleak.cli.detect import detect
+from pytest_memleak.cli.fleet import fleet
 from pytest_memleak.cli.report import report
 from pytest_memleak.cli.scan_code import scan_code
 from pytest_memleak.cli.soak import soak
@@ -31,6 +32,7 @@ app.command(cls=WithCommand)(detect)
 app.command()(report)
 app.command()(verify)
 app.command()(scan_code)
+app.command()(fleet)
 app.command()(analyze_logs)
 
 

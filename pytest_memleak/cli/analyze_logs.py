@@ -132,7 +132,7 @@ def _deadline() -> Iterator[Callable[[int], None]]:
         yield _nothing
         return
 
-    def end(number: int, frame: object) -> None:
+    def end(*_: object) -> None:
         raise _TooSlow
 
     before = signal.signal(signal.SIGVTALRM, end)

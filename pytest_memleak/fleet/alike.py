@@ -39,8 +39,8 @@ def spread_of(rates: Sequence[Estimate]) -> tuple[Spread, Estimate]:
     if not all(math.isfinite(error) for error in errors):
         return Spread.UNTOLD, largest
     weights = [1 / error**2 for error in errors]
-    mean = sum(weight * rate.value for weight, rate in zip(weights, rates)) / sum(weights)
-    q = sum(weight * (rate.value - mean) ** 2 for weight, rate in zip(weights, rates))
+    mean = sum(weight * rate.value for weight, rate in zip(weights, rates, strict=True)) / sum(weights)
+    q = sum(weight * (rate.value - mean) ** 2 for weight, rate in zip(weights, rates, strict=True))
     free = len(rates) - 1
     between = max(0.0, q - free) / (sum(weights) - sum(weight**2 for weight in weights) / sum(weights))
     differ = float(chi2.sf(q, free)) < _CHANCE and math.sqrt(between) > _SMALL_SPREAD * mean
@@ -49,6 +49,6 @@ def spread_of(rates: Sequence[Estimate]) -> tuple[Spread, Estimate]:
     if max(errors) > _LARGEST_ERROR * mean:
         return Spread.UNTOLD, largest
     weights = [1 / (error**2 + between) for error in errors]
-    common = sum(weight * rate.value for weight, rate in zip(weights, rates)) / sum(weights)
+    common = sum(weight * rate.value for weight, rate in zip(weights, rates, strict=True)) / sum(weights)
     half = Z_99 / math.sqrt(sum(weights))
     return Spread.SAME, Estimate(value=common, low=common - half, high=common + half)

@@ -24,18 +24,16 @@ _SEVERITIES: Final = (Severity.NONE, Severity.MEDIUM, Severity.HIGH, Severity.CR
 _OUTCOMES: Final = (Outcome.CLEAN, Outcome.INCONCLUSIVE, Outcome.LEAK)
 
 
-def deployments(
-    found: Sequence[Place], plan: Plan, judged: Callable[[int], None] = lambda done: None
-) -> tuple[Deployment, ...]:
+def deployments(found: Sequence[Place], plan: Plan, judged: Callable[[int], None]) -> tuple[Deployment, ...]:
     """All of them, the worst first. `judged` is told how many replicas are done."""
     names = naming.deployment_names([place.labels for place in found], plan.group_by)
     members: dict[str, list[Place]] = {}
-    for name, place in zip(names, found):
+    for name, place in zip(names, found, strict=True):
         members.setdefault(name, []).append(place)
     made, done = [], 0
     for name, placed in members.items():
         replicas = []
-        for who, place in zip(naming.replica_names([place.labels for place in placed]), placed):
+        for who, place in zip(naming.replica_names([place.labels for place in placed]), placed, strict=True):
             replicas.append(_replica(who, place, plan))
             done += 1
             judged(done)
@@ -151,9 +149,7 @@ def _counted(count: int, noun: str) -> str:
 def with_limits(found: Sequence[Deployment], limits: Mapping[tuple[str, str, str], float]) -> tuple[Deployment, ...]:
     """With the time at which those that leak meet their limit, where it is known."""
     return tuple(
-        dataclasses.replace(
-            deployment, replicas=tuple(_with_limit(replica, limits) for replica in deployment.replicas)
-        )
+        dataclasses.replace(deployment, replicas=tuple(_with_limit(replica, limits) for replica in deployment.replicas))
         if deployment.leaking
         else deployment
         for deployment in found

@@ -49,11 +49,11 @@ def deployment_names(replicas: Sequence[Mapping[str, str]], group_by: Sequence[s
         return ["/".join(labels.get(label, "-") for label in group_by) for labels in replicas]
     names = [_owner(labels) for labels in replicas]
     containers: dict[str, set[str]] = {}
-    for name, labels in zip(names, replicas):
+    for name, labels in zip(names, replicas, strict=True):
         containers.setdefault(name, set()).add(labels.get("container", ""))
     return [
         f"{name}:{labels['container']}" if len(containers[name]) > 1 and labels.get("container") else name
-        for name, labels in zip(names, replicas)
+        for name, labels in zip(names, replicas, strict=True)
     ]
 
 
@@ -84,5 +84,5 @@ def replica_names(replicas: Sequence[Mapping[str, str]]) -> list[str]:
         f"{name} ({', '.join(f'{label}={labels[label]}' for label in differing if label in labels)})"
         if counted[name] > 1 and differing
         else name
-        for name, labels in zip(names, replicas)
+        for name, labels in zip(names, replicas, strict=True)
     ]

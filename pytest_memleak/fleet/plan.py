@@ -43,8 +43,8 @@ class Plan:
     step_s: float = 0.0
     group_by: tuple[str, ...] = ()
     limit_mb_per_min: float | None = None
-    high: float = 5.0
-    critical: float = 20.0
+    high: float | None = None
+    critical: float | None = None
     token: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     timeout_s: float = 60.0
@@ -57,7 +57,11 @@ class Plan:
 
     def thresholds(self, seconds: float) -> Thresholds:
         """From which growth on it is a leak, and how bad a one."""
-        return Thresholds(medium=self.limit(seconds), high=self.high, critical=self.critical)
+        usual, limit = Thresholds(), self.limit(seconds)
+        # What is not said gives way to what is: a limit above 5 MB/min needs no --high beside it.
+        high = max(usual.high, limit) if self.high is None else self.high
+        critical = max(usual.critical, high) if self.critical is None else self.critical
+        return Thresholds(medium=limit, high=high, critical=critical)
 
 
 def default_limit(seconds: float) -> float:
@@ -81,7 +85,8 @@ def checked(plan: Plan) -> Plan:
         raise FleetError(f"--prometheus: expects http://HOST:PORT, got {plan.url!r}")
     if plan.step_s and not _FINEST_STEP_S <= plan.step_s <= plan.span_s:
         raise FleetError(
-            f"--step: expects from {_FINEST_STEP_S:g} s to --range, {format_seconds(plan.span_s)}, got {plan.step_s:g} s"
+            f"--step: expects from {_FINEST_STEP_S:g} s to the --range of {format_seconds(plan.span_s)}, "
+            f"got {plan.step_s:g} s"
         )
     points = plan.span_s / plan.step_s if plan.step_s else 0
     if points > MOST_POINTS:
@@ -90,7 +95,8 @@ def checked(plan: Plan) -> Plan:
             f"points of each series, and Prometheus gives {format_count(MOST_POINTS)}: "
             f"take --step {math.ceil(plan.span_s / MOST_POINTS)}s or longer"
         )
-    levels = (plan.limit(plan.span_s), plan.high, plan.critical)
+    thresholds = plan.thresholds(0.0)
+    levels = (thresholds.medium, thresholds.high, thresholds.critical)
     if not all(math.isfinite(level) and level >= 0 for level in levels) or list(levels) != sorted(levels):
         raise FleetError(
             "--max-mb-per-min, --high and --critical have to be numbers that rise, got "

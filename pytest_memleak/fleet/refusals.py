@@ -12,7 +12,7 @@ _SHOWN: Final = 300
 
 # Prometheus' --query.max-samples, its time limit, Mimir's and Thanos' limits of chunks, bytes and length.
 _LARGE: Final = re.compile(
-    r"too many (samples|points|chunks|bytes)|maximum (number|resolution|size)|exceed|timed? ?out|too (long|large)|max\w*limit",
+    r"too many (samples|points|chunks|bytes)|maximum (number|resolution|size)|exceed|timed? ?out|too (long|large)",
     re.IGNORECASE,
 )
 
@@ -21,26 +21,30 @@ class TooMuch(Exception):
     """The question was too large for the store, or its answer for us: it may be asked in parts."""
 
 
-def unreachable(name: str, error: Exception, timeout_s: float) -> FleetError:
+class Unreachable(FleetError):
+    """Nobody answers there, or nobody whom we may ask: another question would fare no better."""
+
+
+def unreachable(name: str, error: Exception, timeout_s: float) -> Unreachable:
     """There was no answer."""
     import httpx
 
     words = str(error) or type(error).__name__
     if "SSL" in words or "TLS" in words or "certificate" in words:
-        return FleetError(
+        return Unreachable(
             f"{name} cannot be trusted or speaks no TLS ({words}): "
             "take http:// if it is plain, or name its authority by SSL_CERT_FILE=ca.pem"
         )
     if isinstance(error, httpx.TimeoutException):
-        return FleetError(
+        return Unreachable(
             f"{name} did not answer within {timeout_s:g} s: is it reachable? "
             "Ask for less by --range and --selector, or give it more time by --timeout"
         )
     if isinstance(error, httpx.ConnectError):
-        return FleetError(f"{name} does not answer ({words}): is Prometheus running there, and is the port right?")
+        return Unreachable(f"{name} does not answer ({words}): is Prometheus running there, and is the port right?")
     if isinstance(error, httpx.TooManyRedirects):
-        return FleetError(f"{name} redirects in a circle: it may want a login; give its token by --token")
-    return FleetError(f"{name} broke off or speaks no HTTP ({words}): is it the URL of a Prometheus?")
+        return Unreachable(f"{name} redirects in a circle: it may want a login; give its token by --token")
+    return Unreachable(f"{name} broke off or speaks no HTTP ({words}): is it the URL of a Prometheus?")
 
 
 def refused(name: str, status: int, found: Any, body: bytes, query: str) -> Exception:
@@ -48,7 +52,7 @@ def refused(name: str, status: int, found: Any, body: bytes, query: str) -> Exce
     own = _own_words(found, body)
     said = f": {own}" if own else ""
     if status in (401, 403):
-        return FleetError(
+        return Unreachable(
             f"{name} refuses strangers (HTTP {status}{said}): give a token by --token, "
             "or a tenant by --header X-Scope-OrgID:TENANT"
         )
@@ -60,12 +64,13 @@ def refused(name: str, status: int, found: Any, body: bytes, query: str) -> Exce
     if status in (413, 504):
         return TooMuch(f"{name} finds the query too large (HTTP {status})")
     if status == 404:
-        return FleetError(f"{name} has no /api/v1: is it the URL of a Prometheus, with its path prefix if it has one?")
+        return Unreachable(f"{name} has no /api/v1: is it the URL of a Prometheus, with its path prefix if it has one?")
     if status != 200:
         return FleetError(f"{name} answers with HTTP {status}{said}")
     if body.lstrip()[:1] == b"<":
         return FleetError(
-            f"{name} answers with a web page: it is no Prometheus, or a login stands before it; give its token by --token"
+            f"{name} answers with a web page: it is no Prometheus, "
+            "or a login stands before it; give its token by --token"
         )
     return FleetError(f"{name} answers, but not as Prometheus' HTTP API does")
 

@@ -7,6 +7,7 @@ take turns are workers behind one port. Without it, a fall of more than half is 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -90,7 +91,9 @@ def places(found: Mapping[Labels, Points], starts: Mapping[Labels, Points], orig
             chain.append(labels)
     by_place = {_placed(labels): points for labels, points in starts.items()}
     return [
-        _place([(labels, found[labels], starts.get(labels) or by_place.get(_placed(labels))) for labels in chain], origin)
+        _place(
+            [(labels, found[labels], starts.get(labels) or by_place.get(_placed(labels))) for labels in chain], origin
+        )
         for chains in together.values()
         for chain in chains
     ]
@@ -104,7 +107,7 @@ def _place(chain: Sequence[tuple[Labels, Points, Points | None]], origin: float)
     lives: list[tuple[list[float], list[float]]] = []
     for _, points, starts in chain:
         lives += _by_start(points, starts) if starts is not None and starts.times else _by_fall(points)
-    takes_turns = any(one[0][-1] > other[0][0] for one, other in zip(lives, lives[1:]))
+    takes_turns = any(one[0][-1] > other[0][0] for one, other in itertools.pairwise(lives))
     tracks = tuple(
         Track(name=f"life {number}", times_s=tuple(when - origin for when in times), levels=tuple(values))
         for number, (times, values) in enumerate(lives, start=1)
@@ -115,10 +118,10 @@ def _place(chain: Sequence[tuple[Labels, Points, Points | None]], origin: float)
 
 def _by_start(points: Points, starts: Points) -> list[tuple[list[float], list[float]]]:
     """A life for each start time that was read with the memory."""
-    begun = dict(zip(starts.times, starts.values))
+    begun = dict(zip(starts.times, starts.values, strict=True))
     lives: list[tuple[float, list[float], list[float]]] = []
     started = starts.values[0]
-    for when, value in zip(points.times, points.values):
+    for when, value in zip(points.times, points.values, strict=True):
         # A reading without a start time is of the process before.
         started = begun.get(when, started)
         life = next((one for one in reversed(lives) if _is_same(one[0], started)), None)
@@ -139,7 +142,7 @@ def _by_fall(points: Points) -> list[tuple[list[float], list[float]]]:
     """A life from each fall of more than half to the next."""
     lives: list[tuple[list[float], list[float]]] = [([], [])]
     before = 0.0
-    for when, value in zip(points.times, points.values):
+    for when, value in zip(points.times, points.values, strict=True):
         if value < _FALL * before:
             lives.append(([], []))
         lives[-1][0].append(when)

@@ -59,7 +59,9 @@ class Store:
                 trust_env=parts.hostname not in _LOOPBACK,
             )
         except (UnicodeError, OSError) as error:
-            raise FleetError(f"--token, --header or the certificates of SSL_CERT_FILE cannot be used: {error}") from None
+            raise FleetError(
+                f"--token, --header or the certificates of SSL_CERT_FILE cannot be used: {error}"
+            ) from None
         self._timeout_s = plan.timeout_s
         self.warnings: dict[str, None] = {}
         """What the store said beside its answers."""

@@ -24,7 +24,8 @@ def main(order):
     switch_s, collecting = sys.getswitchinterval(), gc.isenabled()
     # No collection while we allocate: it would run finalizers, and count as our pause.
     gc.disable()
-    sys.setswitchinterval(60.0)
+    # Longer than most readings take, and short where another thread gets the interpreter once more before it holds.
+    sys.setswitchinterval(0.5)
     try:
         answer = _count(order) if order["what"] == "count" else _look(order, began + order["limit_s"])
     except (KeyboardInterrupt, GeneratorExit):
@@ -119,35 +120,44 @@ def _name(kind):
 def _look(order, deadline):
     # type: (dict, float) -> dict
     """For each type that is asked for, what leads to its newest old instances, and where one was allocated."""
+    import time
+
+    samples = _samples(order, deadline)
+    found = {}
+    for number, name in enumerate(order["types"]):
+        mine = samples.pop(name, [])
+        site = _site(mine[0]) if mine else ""
+        # What one type leaves of its share of the time is the others'.
+        now = time.perf_counter()
+        until = now + (deadline - now) / (len(order["types"]) - number)
+        path, nodes, is_whole = _climb(mine, list(samples.values()), until, order["nodes"])
+        mine.clear()
+        found[name] = {"site": site, "path": path, "garbage": is_whole and _is_garbage(nodes)}
+    return {"held": found}
+
+
+def _samples(order, deadline):
+    # type: (dict, float) -> dict
+    """Some instances of each type by its name."""
     import gc
+    import time
 
     objects = gc.get_objects()
-    wanted = dict.fromkeys(order["types"])
-    names = {}
-    samples = {}
+    names, samples, open_types = {}, {}, set(order["types"])
     # From the end: the youngest of the oldest generation has outlived its request, unlike the young generations' own.
     for index in range(len(objects) - 1, -1, -1):
+        if not open_types or not index % 65536 and time.perf_counter() > deadline:
+            break
         kind = type(objects[index])
         number = id(kind)
         if number not in names:
-            name = _name(kind)
-            names[number] = name if name in wanted else None
+            names[number] = _name(kind)
         name = names[number]
-        if name is not None:
-            kept = samples.setdefault(name, [])
-            if len(kept) < order["samples"]:
-                kept.append(objects[index])
-                if len(samples) == len(wanted) and all(len(one) == order["samples"] for one in samples.values()):
-                    break
-    del objects
-    kept = None
-    found = {}
-    for name in order["types"]:
-        mine = samples.pop(name, [])
-        found[name] = {"site": _site(mine[0]) if mine else ""}
-        found[name].update(_search(mine, samples, deadline, order["nodes"]))
-        mine.clear()
-    return {"held": found}
+        if name in open_types:
+            samples.setdefault(name, []).append(objects[index])
+            if len(samples[name]) == order["samples"]:
+                open_types.discard(name)
+    return samples
 
 
 def _site(sample):
@@ -163,90 +173,112 @@ def _site(sample):
     return (own or places or [""])[0]
 
 
-def _search(samples, others, deadline, most):
-    # type: (list, dict, float, int) -> dict
+def _climb(samples, others, deadline, most):
+    # type: (list, list, float, int) -> tuple
     """Breadth first from the samples up to a module's variable; all of them at once, one walk of the heap a level.
 
-    `garbage`: the walk came to an end, and met neither a module nor a frame.
+    Gives the path, all that was met, and whether the walk came to its end without a module or a running function.
     """
     import gc
     import time
 
-    modules = _modules()
-    # id: (object, the one that it leads to or None, the level)
-    known = {id(sample): (sample, None) for sample in samples}
-    level = list(samples)
-    whole = bool(samples)
-    ours = [samples, known, level, modules, others, sys._getframe(), sys._getframe().f_back]
-    ours += [sys._getframe().f_back.f_back] + list(others.values())
-    ended = ""
-    path = None
-    while level and path is None and not ended:
-        if time.perf_counter() > deadline:
-            ended = "time"
+    modules, runner = _modules(), None
+    objects, leads_to = {id(sample): sample for sample in samples}, {}
+    level, is_whole = list(samples), bool(samples)
+    marker = object()
+    owners = None
+    while level:
+        if time.perf_counter() > deadline or len(objects) > most:
+            is_whole = False
             break
-        here = {id(child) for child in level}
-        owners = gc.get_referrers(*level)
-        ignored = {id(thing) for thing in ours}
-        ignored.update((id(ours), id(owners), id(here), id(ignored), id(level)))
+        owners = None  # those of the level before
+        # The call's own arguments refer to them too, as a tuple that begins with the marker.
+        owners = gc.get_referrers(marker, *level)
+        here = set(map(id, level))
+        ours = {id(one) for one in (samples, others, objects, level, owners, modules)} | set(map(id, others))
         above = []
         for owner in owners:
             number = id(owner)
-            if number in known or number in ignored or type(owner) is type(sys._getframe()) and _is_ours(owner):
+            if number in objects or number in ours or _is_own_frame(owner):
                 continue
-            if type(owner) is tuple and any(owner is value for value in known.values()):
+            if type(owner) is tuple and owner and owner[0] is marker:
                 continue
-            child = next((part for part in gc.get_referents(owner) if id(part) in here), None)
+            child = next((part for part in map(id, gc.get_referents(owner)) if part in here), None)
             if child is None:
                 continue
-            known[number] = (owner, child)
+            objects[number], leads_to[number] = owner, child
             above.append(owner)
             if number in modules:
-                path = _path(owner, known, modules)
-                break
-            if _is_running(owner):
-                whole = False
-            if len(known) > most:
-                ended = "nodes"
-                break
-        ours[2] = level = above
-        del owners
-    known.clear()
-    return {"path": path or [], "garbage": bool(whole and path is None and not ended)}
+                return _path(owner, objects, leads_to, modules[number]), [], False
+            if runner is None and _function_of(owner):
+                runner, is_whole = owner, False
+        level = above
+    if runner is not None:
+        return _path(runner, objects, leads_to, ""), [], False
+    return [], list(objects.values()), is_whole
 
 
-def _is_ours(frame):
+def _is_own_frame(owner):
     # type: (object) -> bool
-    return frame.f_code.co_filename == "<memleak>"
+    return _name(type(owner)) == "frame" and owner.f_code.co_filename == "<memleak>"
 
 
-def _is_running(owner):
-    # type: (object) -> bool
-    """Whether an object is, or has, a frame: what a request in flight holds is no garbage."""
-    return _name(type(owner)) in ("frame", "coroutine", "generator", "async_generator")
+def _function_of(owner):
+    # type: (object) -> str
+    """The function whose frame an object is or has: what a request in flight holds is no garbage."""
+    attribute = {
+        "frame": "f_code",
+        "coroutine": "cr_code",
+        "generator": "gi_code",
+        "async_generator": "ag_code",
+    }.get(_name(type(owner)))
+    if attribute is None:
+        return ""
+    code = getattr(owner, attribute, None)
+    return _text(getattr(code, "co_qualname", "") or getattr(code, "co_name", "")) or "?"
+
+
+def _is_garbage(nodes):
+    # type: (list) -> bool
+    """Whether nothing but themselves refers to any of these objects: what the collector asks, in its own way.
+
+    A running function's variables, and what C code keeps, are seen by no walk, but they count as references.
+    """
+    import gc
+
+    inner = dict.fromkeys(map(id, nodes), 0)
+    for node in nodes:
+        for part in map(id, gc.get_referents(node)):
+            if part in inner:
+                inner[part] += 1
+    node = None
+    # A list that only we hold, as we hold the others, says how many references are ours.
+    nodes.append([])
+    inner[id(nodes[-1])] = 0
+    left = [sys.getrefcount(node) - inner[id(node)] for node in nodes]
+    return all(count <= left[-1] for count in left)
 
 
 def _modules():
     # type: () -> dict
-    """The dicts of the modules by their id, with the module's name."""
+    """The names of the modules by the id of their dict."""
     module = type(sys)
     get = module.__dict__["__dict__"].__get__
-    found = {}
-    for name, one in list(sys.modules.items()):
-        if issubclass(type(one), module):
-            found[id(get(one))] = _text(name)
-    return found
+    return {id(get(one)): _text(name) for name, one in list(sys.modules.items()) if issubclass(type(one), module)}
 
 
-def _path(owner, known, modules):
-    # type: (dict, dict, dict) -> list
-    """`shop.cart.CARTS (dict)`, then the type of each step, down to the sample's."""
-    child = known[id(owner)][1]
-    # By identity, so that no __eq__ runs; a module's other names are strings.
-    name = next((_text(key) for key, value in dict.items(owner) if value is child), "?")
-    words = ["%s.%s (%s)" % (modules[id(owner)], name, _name(type(child)))]
-    while True:
-        child = known[id(child)][1]
-        if child is None:
-            return words
-        words.append(_name(type(child)))
+def _path(owner, objects, leads_to, module):
+    # type: (object, dict, dict, str) -> list
+    """`shop.cart.CARTS (dict)`, or a running function, then the type of each step, down to the sample's."""
+    number = leads_to[id(owner)]
+    child = objects[number]
+    if module:
+        # By identity, so that no __eq__ runs.
+        name = next((_text(key) for key, value in dict.items(owner) if value is child), "?")
+        words = ["%s.%s (%s)" % (module, name, _name(type(child)))]
+    else:
+        words = ["%s %s" % (_name(type(owner)), _function_of(owner)), _name(type(child))]
+    while number in leads_to:
+        number = leads_to[number]
+        words.append(_name(type(objects[number])))
+    return words

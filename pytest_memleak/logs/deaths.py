@@ -39,7 +39,7 @@ _WORDS: Final = (
 )
 """What every line has that is told here: quick to look for."""
 
-_KILLED: Final = re.compile(rb"[Kk]illed process (\d{1,10})[, ]{1,3}(?:UID \d{1,10},? )?\(?([^\s(),]{1,64})")
+_KILLED: Final = re.compile(rb"[Kk]illed process (\d{1,10})[, ]{1,3}(?:UID \d{1,10},? )?\(([^)]{1,64})\)")
 _PARTS: Final = re.compile(rb"(?:anon|file|shmem)-rss:(\d{1,15})kB")
 _CONSTRAINT: Final = re.compile(rb"oom-kill:constraint=(\w{1,40})")
 _FIELD: Final = re.compile(rb"(task_memcg|task|pid)=([^,\s]{1,400})")

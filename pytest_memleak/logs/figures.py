@@ -37,6 +37,8 @@ _TO_THE_END: Final = re.compile(rb"(?:esident set(?: size)?)?[\w.\-]{0,64}")
 _BETWEEN: Final = re.compile(
     rb"""["'\]]?((?:[ \t]{1,3}(?:usage|used|use|using|is|now|at|of|in|size|consumption|footprint|process|total"""
     rb"""|currently|current|reached|after|before|level|bytes|allocated|rss)\b){0,3})"""
+    rb"""(?:[ \t](?:increased|grew|grown|rose|climbed|went up|fell|dropped|went down|changed)"""
+    rb"""(?:[ \t]from[ \t][\d.,]{1,20}[ \t]?[A-Za-z]{0,5})?[ \t]to\b)?"""
     rb"""(?:[ \t]{0,2}[\[(]([\w ]{1,12})[\])])?[ \t]{0,3}((?:[:=]|->|=>|~|>)?)[ \t]{0,8}["'(~]?"""
     rb"""(?:\d{1,3}(?:\.\d{1,6})?[ \t]?%[ \t(,/\-]{1,4})?"""
 )
@@ -93,10 +95,10 @@ def _figure(line: bytes, start: int, end: int, bare: float | None) -> Figure | N
         factor = said if said is not None else factor
         if key.metric in ("vmrss", "vm rss") and unit == b"kB":
             factor = float(sizes.KERNEL_KB)
-    elif factor is None and not between[3]:
-        return None  # "memory 12 times": a number behind a name is a size only where one of them says so
-    words = b" ".join(between[1].split()).decode("ascii", "replace").lower()
+    elif factor is None and not between[3] and key.rank != keys.RSS:
+        return None  # "memory 12 times": a number behind such a name is a size only where one of them says so
+    words = " ".join(word for word in between[1].decode("ascii", "replace").lower().split() if word[:2] == "us")
     level = sizes.level(sizes.number(size[1]), factor, bare)
     if level == 0.0:
         return None
-    return Figure(f"{key.metric} {words}".strip() if "us" in words else key.metric, rank, level)
+    return Figure(f"{key.metric} {words}" if words else key.metric, rank, level)

@@ -22,8 +22,14 @@ MOST_DEATHS: Final = 1000
 _BACK: Final = 3
 """Lines before one without a time in which it is looked for: a record of several lines has it in its first."""
 
+# Bytes before such a line in which they are looked for.
+_BEFORE: Final = 2048
+
 # After as many lines without a time before them, a log is taken to have none.
 _VAIN: Final = 200
+
+# What `date` prints between two tables is shorter.
+_SHORT: Final = 80
 
 # Two lines of the kernel about one death are this near.
 _SAME_DEATH: Final = 5
@@ -81,7 +87,7 @@ class LogReading:
         self._clocks: dict[str, Clock] = {}
         self._clock = Clock(year)
         self._source = self._file = ""
-        self._carry = b""
+        self._carry = self._tail = b""
         self._is_skipping = self._is_table = self._is_headless = self._is_new = False
         self._where = _Where()
         self._vain = 0
@@ -90,7 +96,7 @@ class LogReading:
         """Begin a file of a log; the files of one log share its name."""
         self._source, self._file = source, file or source
         self._clock = self._clocks.setdefault(source, Clock(self._year))
-        self._carry = b""
+        self._carry = self._tail = b""
         self._is_skipping = self._is_table = self._is_headless = False
         self._is_new = True
         self.file_lines = 0
@@ -144,8 +150,10 @@ class LogReading:
                 done = self._rows(block, end + 1)
         if self._is_headless and not self._patterns:
             for start, end in _spans(block):
-                self._where.start = start
-                self._row(block[start:end])
+                line = block[start:end]
+                if not self._row(line) and len(line) < _SHORT:
+                    self._clock.read(line)
+        self._tail = block[-_BEFORE:]
         count = block.count(b"\n")
         self.lines += count
         self.file_lines += count
@@ -177,10 +185,10 @@ class LogReading:
         if self._patterns:
             self._event(line[: figures.MOST_TEXT])
             return
-        at = 0 if line[:1] == b"{" else line.find(b'{"')
+        at = 0 if line[:1] == b"{" and line[:2] != b"{'" else line.find(b'{"')
         if at >= 0 and line[-1:] == b"}" and (not at or b"=" not in line[at - 1 : at]):
             self._record(line, at)
-        elif line[:1] == b"{":
+        elif line[:1] == b"{" and line[:2] != b"{'":  # that is how Python prints a dict
             self.broken += 1
         else:
             self._text(line[: figures.MOST_TEXT])
@@ -265,15 +273,14 @@ class LogReading:
         time_s = self._clock.read(line)
         if time_s is not None or self._vain > _VAIN:
             return time_s if time_s is not None else self._clock.last
-        block, end = self._where.block, self._where.start - 1
-        for _ in range(_BACK):
-            if end <= 0:
-                break
-            start = block.rfind(b"\n", 0, end) + 1
-            time_s = self._clock.read(block[start:end])
+        block, start = self._where.block, self._where.start
+        before = block[max(0, start - _BEFORE) : start]
+        if start < _BEFORE:
+            before = self._tail + before
+        for earlier in reversed(before.splitlines()[-_BACK:]):
+            time_s = self._clock.read(earlier)
             if time_s is not None:
                 return time_s
-            end = start - 1
         self._vain += 1
         return self._clock.last
 

@@ -60,7 +60,7 @@ def is_header(line: bytes) -> bool:
 
 def is_headless(block: bytes) -> bool:
     """Whether a log has rows of such tables, whatever stands above them."""
-    return _HEADLESS.search(block) is not None
+    return b"MEMORY(bytes)" not in block and b"MEM USAGE" not in block and _HEADLESS.search(block) is not None
 
 
 def row(line: bytes) -> Row | None:

@@ -22,7 +22,7 @@ _COLUMNS: Final = 58
 """What a row of the table takes beside the name."""
 
 _NEXT: Final = {
-    Outcome.LEAK: "memleak detect --pid PID watches the process itself, memleak scan-code finds what may keep the memory",
+    Outcome.LEAK: "memleak detect --pid PID watches the process itself, memleak scan-code shows what may keep it",
     Outcome.INCONCLUSIVE: "a longer log tells more, and memleak detect watches the process itself",
 }
 

@@ -1,8 +1,8 @@
 """What one process, or several that belong together, did while they were watched from outside.
 
-Pure. `drift` judges a long series by what each part of it shows alone; where it has no answer, or there are too few
-readings for it, the shapes of `rivals` are compared. A conviction needs a slope whose 99 % interval lies above the
-limit and no other shape that explains the readings as well: no stairs, no bend, no wave, no fall.
+Pure. `drift` judges a long series by what each part of it shows alone. Where it has no answer, or too few readings
+for one, whole shapes are compared (`apart`), and what `drift` convicts has to stand that comparison too. Several lives
+are laid end to end: each from its own settled level on, so that a restart is no fall and its warm-up no growth.
 
 It needs numpy and scipy: import it only where there is a series to judge.
 """
@@ -21,169 +21,204 @@ from pytest_memleak.model_soak import Estimate
 from pytest_memleak.model_watch import Severity, Thresholds, Track, TrackVerdict
 from pytest_memleak.units import MB, format_rate, format_seconds
 from pytest_memleak.verdict import drift, rivals
-from pytest_memleak.verdict.settled import Floats
+from pytest_memleak.verdict.apart import apart, doubt, ends_above
+from pytest_memleak.verdict.settled import Floats, settled_window
 
 LEAST_READINGS: Final = 16
-"""Four for each quarter of the time."""
+"""Four for each quarter of the time: no shape shows in fewer."""
 
-_MOST_PARTS: Final = 4
-_LATE: Final = 0.6
-_BOW: Final = 2.0
-_WAVY: Final = 3.0
-_FALL: Final = 0.4
-_ENDS: Final = (0.6, 0.75, 0.85, 0.92)
-_END_ERRORS: Final = 3.0
+LEAST_LIFE: Final = 12
+"""Readings of a life among several: it gives its first quarter for the warm-up, and the others help to judge it."""
+
+_WARM_UP: Final = 0.25
+"""Of a life that is too short to see where its warm-up ends."""
+
+_SOON: Final = 0.1
+"""Of any life: what a process loads first is no growth, however slight."""
+
+_END: Final = 3
+"""Readings whose median is a life's first or last level."""
+
+_MOST_TIMES: Final = 2_000
+"""Of lives added up: more would be batched again at once."""
+
+_GAP: Final = 3.0
+"""Longest wait for a reading, in intervals, before the time counts as one when nobody lived."""
+
+_REASONS: Final = {
+    "fading": "the growth fades towards the end, as that of a cache that fills",
+    "late": "the growth began, or rose, late in that time",
+    "step": "the growth is a few steps, and nobody knows whether more follow",
+    "sawtooth": "the level rises and falls, and too few falls were seen to tell what stays",
+    "unclear": "the scatter hides whether the growth goes on",
+    "flat": "the scatter hides whether that is growth above the limit",
+    "linear": "the scatter hides whether that is above the limit",
+    "too short": "the readings are too few",
+}
+"""Why there is no answer, by shape."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
-    """A verdict in bytes and seconds; `why` without amounts."""
+    """A verdict on a series in bytes and seconds; `why` where the shape alone does not say it."""
 
     outcome: Outcome
     rate: Estimate
     gained: float
     shape: str
-    why: str
+    why: str = ""
 
 
 def judge_track(track: Track, thresholds: Thresholds) -> TrackVerdict:
-    return judge_tracks(track.name, [track], thresholds)
+    """Judge one life against `thresholds.medium`. Readings that are no numbers are passed over."""
+    return judge_tracks(track.name, (track,), thresholds)
 
 
 def judge_tracks(name: str, tracks: Sequence[Track], thresholds: Thresholds) -> TrackVerdict:
-    t = tracks[0]
-    f = opinion(np.asarray(t.times_s, dtype=np.float64), np.asarray(t.levels, dtype=np.float64), thresholds.medium * MB / 60)
-    rate = f.rate.times(60 / MB)
-    return TrackVerdict(name=name, outcome=f.outcome, severity=thresholds.severity(rate.value), rate=rate, gained=f.gained, shape=f.shape, why=f.why)
+    """Judge lives that belong together, beside or after each other, by the growth of all while they lived.
+
+    Lives of fewer than LEAST_LIFE readings are left out, unless there is but one.
+    """
+    lives = [_readings(track) for track in tracks]
+    limit = thresholds.medium * MB / 60
+    found = _opinion(*lives[0], limit) if len(lives) == 1 else _together(lives, limit)
+    leaks = found.outcome is Outcome.LEAK
+    rate = found.rate.times(60 / MB)
+    times = [float(t) for times, _ in lives if times.size for t in (times[0], times[-1])]
+    seconds = max(times) - min(times) if times else 0.0
+    return TrackVerdict(
+        name=name,
+        outcome=found.outcome,
+        severity=thresholds.severity(rate.value) if leaks else Severity.NONE,
+        rate=rate,
+        gained=found.gained,
+        shape=found.shape,
+        why=_sentence(found, rate, thresholds, seconds),
+        lives=len(tracks),
+        readings=sum(times.size for times, _ in lives),
+        seconds=seconds,
+    )
 
 
-def opinion(times: Floats, values: Floats, limit_per_s: float) -> Opinion:
+def _readings(track: Track) -> tuple[Floats, Floats]:
+    """The readings that are numbers, in the order of time, one for each time: of several, their median."""
+    times, values = np.asarray(track.times_s, dtype=np.float64), np.asarray(track.levels, dtype=np.float64)
+    if times.shape != values.shape:
+        raise ValueError(f"{times.size} times for {values.size} levels of {track.name}")
+    kept = np.isfinite(times) & np.isfinite(values)
+    times, values = times[kept], values[kept]
+    unique, which = np.unique(times, return_inverse=True)
+    if unique.size == times.size:
+        order = np.argsort(times)
+        return times[order], values[order]
+    return unique, np.array([np.median(values[which == at]) for at in range(unique.size)])
+
+
+def _opinion(times: Floats, values: Floats, limit_per_s: float) -> Opinion:
     """One series against a limit."""
     first = drift.judge(times.tolist(), values.tolist(), limit_per_s)
-    found = Opinion(outcome=first.outcome, rate=first.rate, gained=first.gained, shape=first.shape, why=first.why)
+    found = Opinion(
+        outcome=first.outcome, rate=first.rate, gained=first.gained, shape=first.shape, why=first.why
+    )  # fmt: skip
     if times.size < LEAST_READINGS:
-        return found
-    x, y = rivals.points(times, values)
-    length = float(times[-1] - times[0])
-    allowed = limit_per_s * length
-    parts = apart(x, y)
+        why = f"{times.size} readings are too few to tell growth from chance: it takes {LEAST_READINGS}, better 30"
+        return dataclasses.replace(found, why=why)
+    if float(np.ptp(values)) == 0:
+        return found if first.outcome is Outcome.CLEAN else dataclasses.replace(found, outcome=Outcome.CLEAN)
+    length_s = float(times[-1] - times[0])
+    parts = apart(*rivals.points(times, values))
+    allowed = limit_per_s * length_s
     if first.outcome is Outcome.LEAK:
-        doubt = _objection(parts, strict=False)
-        if doubt:
-            return dataclasses.replace(found, outcome=Outcome.INCONCLUSIVE, shape=doubt, why=doubt)
-        return found
-    late = _rises_late(parts, allowed)
+        shape = doubt(parts, again=True)
+        return dataclasses.replace(found, outcome=Outcome.INCONCLUSIVE, shape=shape, why="") if shape else found
+    late = ends_above(parts, allowed)
     if first.outcome is Outcome.CLEAN:
-        if late:
-            return dataclasses.replace(found, outcome=Outcome.INCONCLUSIVE, shape="late", why="late")
+        return dataclasses.replace(found, outcome=Outcome.INCONCLUSIVE, shape="late", why="") if late else found
+    ends = np.median(parts.rest[-_END:]) - np.median(parts.rest[:_END])
+    second = dataclasses.replace(found, rate=parts.slope.times(1 / length_s), gained=float(ends), why="")
+    if parts.slope.high <= allowed and not late:
+        return dataclasses.replace(second, outcome=Outcome.CLEAN, shape="flat")
+    if parts.slope.low <= allowed:
         return found
-    rate = parts.slope.times(1 / length)
-    if parts.slope.high <= allowed and not late and not math.isnan(parts.slope.high):
-        return Opinion(outcome=Outcome.CLEAN, rate=rate, gained=parts.gained, shape="flat", why="within")
-    if parts.slope.low > allowed:
-        doubt = _objection(parts, strict=True)
-        if not doubt:
-            return Opinion(outcome=Outcome.LEAK, rate=rate, gained=parts.gained, shape="linear", why="grew")
-        return dataclasses.replace(found, shape=doubt, why=doubt)
+    shape = doubt(parts)
+    outcome = Outcome.INCONCLUSIVE if shape else Outcome.LEAK
+    return dataclasses.replace(second, outcome=outcome, shape=shape or "linear")
+
+
+def _together(lives: Sequence[tuple[Floats, Floats]], limit_per_s: float) -> Opinion:
+    """Lives that come and go, as the sum of what each grew after its warm-up."""
+    settled = [_settled(*life) for life in lives if life[0].size >= LEAST_LIFE]
+    if not settled:
+        most = max((times.size for times, _ in lives), default=0)
+        why = f"no life lasted longer than {most} readings: it takes {LEAST_LIFE} of one to tell growth from chance"
+        nothing = Estimate(value=0.0, low=-math.inf, high=math.inf)
+        return Opinion(outcome=Outcome.INCONCLUSIVE, rate=nothing, gained=0.0, shape="too short", why=why)
+    times, total = _added(settled)
+    found = _opinion(times, total, limit_per_s)
+    if found.outcome is not Outcome.LEAK:
+        return found
+    # Caches that fill again in every life add up to growth without an end.
+    alone = [(_opinion(*life, 0.0), float(life[0][-1] - life[0][0])) for life in lives if life[0].size >= LEAST_READINGS]
+    fading = sum(length for one, length in alone if one.shape == "fading")
+    if 2 * fading > sum(length for _, length in alone) > 0:
+        return dataclasses.replace(found, outcome=Outcome.INCONCLUSIVE, shape="fading", why="")
     return found
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """A series taken apart: what is left without warm-up, steps and waves, and its slope per run."""
-
-    x: Floats
-    y: Floats
-    rest: Floats
-    slope: Estimate
-    found: tuple[rivals.Fit, ...]
-    last: rivals.Fit
-
-    @property
-    def gained(self) -> float:
-        return float(np.median(self.y[-3:]) - np.median(self.y[:3]))
+def _settled(times: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """A life without its warm-up."""
+    start = math.ceil(_WARM_UP * times.size)
+    if times.size >= drift.MIN_READINGS:
+        start = max(math.ceil(_SOON * times.size), settled_window(times, values).start)
+    return times[start:], values[start:]
 
 
-def apart(x: Floats, y: Floats) -> Parts:
-    """Take away what stands beside the growth."""
-    rest, found, wide = y - y[0], [], 0.0
-    for _ in range(_MOST_PARTS + 1):
-        last = rivals.best(x, rest)
-        wide = max(wide, last.slope.high - last.slope.value)
-        if last.kind in ("line", "bend") or len(found) == _MOST_PARTS:
-            break
-        found.append(last)
-        rest = rest - rivals.component(last, x, rest)
-    slope = Estimate(value=last.slope.value, low=last.slope.value - wide, high=last.slope.value + wide)
-    return Parts(x=x, y=y, rest=rest, slope=slope, found=tuple(found), last=last)
+def _added(lives: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """The growth of all lives over the time in which at least one of them was there.
+
+    What a life had grown stays when it ends: that it gave all back is no answer to whether it leaked.
+    """
+    times = np.unique(np.concatenate([life[0] for life in lives]))
+    there = np.zeros(times.size, dtype=bool)
+    for begin, end in ((life[0][0], life[0][-1]) for life in lives):
+        there |= (times >= begin) & (times <= end)
+    total = np.zeros(times.size)
+    for at, level in lives:
+        first, last = np.median(level[:_END]), np.median(level[-_END:])
+        grown = np.interp(times, at, level - first)
+        total += np.where(times < at[0], 0.0, np.where(times > at[-1], last - first, grown))
+    steps = np.diff(times)
+    covered = np.zeros(steps.size, dtype=bool)
+    for begin, end in ((life[0][0], life[0][-1]) for life in lives):
+        covered |= (times[:-1] >= begin) & (times[1:] <= end)
+    usual = float(np.median(steps[covered]))
+    clock = np.concatenate([[0.0], np.cumsum(np.where(covered, steps, np.minimum(steps, usual)))])
+    thin = np.unique(np.linspace(0, times.size - 1, min(times.size, _MOST_TIMES)).round().astype(int))
+    return clock[thin], total[thin]
 
 
-def _rises_late(parts: Parts, allowed: float) -> bool:
-    """Whether something changes towards the end that the rest of the readings cannot vouch for."""
-    if any(part.kind == "step" and part.change > 0 and part.at > _LATE for part in parts.found):
-        return True
-    if parts.last.kind == "bend" and parts.last.at > _LATE:
-        return parts.last.change > 0 or parts.last.slope.value - parts.last.change > allowed
-    for at in _ENDS:
-        bent = rivals.placed("bend", parts.x, parts.rest, at)
-        if bent.slope.value > allowed and bent.change > _END_ERRORS * bent.change_error:
-            return True
-    return False
+def _sentence(found: Opinion, rate: Estimate, thresholds: Thresholds, seconds: float) -> str:
+    """What it did, how sure that is, by which rule; and what to do where there is no answer."""
+    limit = f"limit {format_rate(thresholds.medium)}"
+    if not math.isfinite(rate.high - rate.low):
+        return found.why or _REASONS["too short"]
+    figure = f"{format_rate(rate.value)} MB/min, between {format_rate(rate.low)} and {format_rate(rate.high)} (99 %)"
+    if found.outcome is Outcome.LEAK:
+        slow = "a slow leak: " if rate.value < thresholds.high else ""
+        return f"{slow}grew {figure}, and did not slow down in {format_seconds(seconds)}; {limit}"
+    if found.outcome is Outcome.CLEAN and rate.high > thresholds.medium:
+        return f"{found.why}; {limit}"
+    if found.outcome is Outcome.CLEAN:
+        return f"grew no faster than {format_rate(max(0.0, rate.high))} MB/min (99 %); {limit}"
+    reason = _REASONS.get(found.shape, _REASONS["unclear"])
+    return f"changed by {figure}; {limit}; {reason}: {_advice(found, rate, thresholds.medium, seconds)}"
 
 
-def _stalls(x: Floats, y: Floats) -> bool:
-    """Whether the growth ends before the readings do."""
-    for at in _ENDS:
-        bent = rivals.placed("bend", x, y, at)
-        if bent.change < -_END_ERRORS * bent.change_error and bent.slope.value < 0.5 * (bent.slope.value - bent.change):
-            return True
-    return False
-
-
-def _objection(parts: Parts, *, strict: bool) -> str:
-    """What else the growth may be; empty when nothing."""
-    x, y = parts.x, parts.rest
-    sure = 1.0 if strict else 1.5
-    last = parts.last
-    gain = last.slope.value
-    for part in parts.found:
-        if part.kind == "step" and -part.change > (0.25 if part.at < _LATE else 0.05) * gain:
-            return "sawtooth"
-        if part.kind == "warm-up" and part.at > 0.1 and abs(part.change) > 0.25 * gain:
-            return "fading" if part.change < 0 else "late"
-    if rivals.stairs(x, parts.y if any(part.kind == "wave" for part in parts.found) else y) > 0:
-        return "step"
-    _, low = rivals.floor(x, y)
-    if float(np.max(np.maximum.accumulate(low) - low)) > _FALL * gain:
-        return "sawtooth"
-    convex = any(part.kind == "warm-up" and part.change > 0 for part in parts.found)
-    start = max([2 * part.at for part in parts.found if part.kind == "warm-up"], default=0.0)
-    if last.kind == "bend":
-        if -last.change > 0.15 * gain and last.at > 0.2:
-            return "fading"
-        before = last.slope.value - last.change
-        if last.change > 0 and last.at > _LATE and before < 0.4 * last.slope.value:
-            return "late"
-        if last.at <= _LATE:
-            start = max(start, last.at)
-            convex |= last.change > 0
-    if convex:
-        sure *= 0.65
-    y, x = y[x >= start], x[x >= start]
-    if x.size < 10:
-        return "unclear"
-    x = (x - x[0]) / (x[-1] - x[0])
-    line = rivals.fit("line", x, y, [])
-    gain = line.slope.value
-    spread = math.sqrt(line.squares / x.size)
-    if line.correlated > 0.4 and gain < 12 * spread:
-        return "unclear"
-    bow, error = rivals.bow(x, y)
-    if bow < -_BOW * sure * error and bow < -0.1 * gain:
-        return "fading"
-    if _stalls(x, y):
-        return "fading"
-    cubic, error = rivals.bend_back(x, y)
-    if cubic < -_WAVY * sure * error and -cubic > 0.4 * gain:
-        return "unclear"
-    return ""
+def _advice(found: Opinion, rate: Estimate, limit: float, seconds: float) -> str:
+    """How long to watch. The interval of a slope shrinks with the time to the power of 1.5."""
+    gap = abs(rate.value - limit)
+    if found.shape in ("flat", "linear", "unclear") and gap > 0:
+        more = max(1.5, ((rate.high - rate.low) / 2 / gap) ** (2 / 3))
+        if more <= 10:
+            return f"watch for {format_seconds(60 * math.ceil(more * seconds / 60))}"
+    return f"watch for {format_seconds(60 * math.ceil(3 * seconds / 60))} or longer"

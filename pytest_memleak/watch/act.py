@@ -31,8 +31,10 @@ from pytest_memleak.watch.seen import Seen
 WATCH: Final = "watch"
 """The kind of run that `run.json` names."""
 
-# A judgement costs some 10 ms; made every tenth second, it is a thousandth of a core.
+# A judgement costs 10 ms for a few processes and a second for hundreds: it is made every tenth second, or as seldom as
+# keeps it below half a hundredth of a core.
 _JUDGE_EACH_S: Final = 10.0
+_JUDGE_SHARE: Final = 0.005
 
 _WIDTH: Final = 100
 """Columns of the report that is kept."""
@@ -66,6 +68,7 @@ def watch(
     root_pid: int,
     progress: Callable[[Progress], None],
     sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> WatchResult:
     """Watch for the plan's time, or until the process ends, Ctrl-C, or (fail_fast) a leak is certain.
 
@@ -73,7 +76,7 @@ def watch(
     """
     with _recorded(plan, target, root_pid) as folder:
         found = _Watching(
-            sampler, plan, target=target, root_pid=root_pid, folder=folder, progress=progress, sleep=sleep
+            sampler, plan, target=target, root_pid=root_pid, folder=folder, progress=progress, sleep=sleep, clock=clock
         )
         result = found.run()
         if folder is None:
@@ -109,6 +112,7 @@ class _Watching:
         folder: RunFolder | None,
         progress: Callable[[Progress], None],
         sleep: Callable[[float], None],
+        clock: Callable[[], float],
     ) -> None:
         self._sampler = sampler
         self._plan = plan
@@ -116,23 +120,25 @@ class _Watching:
         self._folder = folder
         self._progress = progress
         self._sleep = sleep
+        self._clock = clock
         self._seen = Seen(root_pid)
         self._limit: Limit | None = None
         self._verdict: TrackVerdict | None = None
-        self._judged_s = 0.0
+        self._judge_next_s = _JUDGE_EACH_S
         self._notes: list[str] = []
 
     def run(self) -> WatchResult:
         before = after = None
         ended_early = ""
         try:
-            first = self._take()
+            start = self._clock()
+            self._take()
             pids = self._sampler.pids()
             before = composition(pids)
             if pids:
                 self._limit = limit_of(pids[0])
                 self._keep_limit()
-            ended_early = self._follow(first.t)
+            ended_early = self._follow(start)
             after = composition(self._sampler.pids())
         except Gone as gone:
             if not self._seen.count:
@@ -159,7 +165,7 @@ class _Watching:
         for count in range(1, reads + 1):
             due = start + count * self._plan.interval_s
             # A machine that slept, or stalls, loses readings; they are not made up for.
-            wait = due - time.monotonic()
+            wait = due - self._clock()
             if wait < -self._plan.interval_s and count < reads:
                 continue
             self._sleep(max(0.0, wait))
@@ -173,9 +179,11 @@ class _Watching:
         self._seen.add(snapshot)
         if self._folder is not None:
             self._folder.append(record_of.record(snapshot))
-        if self._seen.seconds - self._judged_s >= max(_JUDGE_EACH_S, self._plan.interval_s):
-            self._judged_s = self._seen.seconds
+        if self._seen.seconds >= self._judge_next_s:
+            began = time.thread_time()
             self._verdict = judge_tracks(self._target, self._seen.tracks(), self._plan.thresholds)
+            cost = time.thread_time() - began
+            self._judge_next_s = self._seen.seconds + max(_JUDGE_EACH_S, cost / _JUDGE_SHARE)
         self._progress(
             Progress(
                 elapsed_s=self._seen.seconds,

@@ -254,13 +254,9 @@ def _amount(verdict: TrackVerdict, series: LogSeries) -> str:
 def _notes(reading: LogReading, plan: LogPlan, series: Sequence[LogSeries]) -> Iterator[str]:
     """What has to be known about the figures."""
     if any(not entry.is_timed for entry in series):
-        if plan.interval_s is None:
-            yield (
-                "there are no times in the log: the readings are taken in the order of their lines, "
-                f"{format_seconds(ASSUMED_INTERVAL_S)} apart; every rate stands on that: say what is right (--interval SECONDS)"
-            )
-        else:
-            yield f"there are no times in the log: the readings count as {format_seconds(plan.interval_s)} apart"
+        apart = f"{format_seconds(plan.interval_s or ASSUMED_INTERVAL_S)} apart"
+        words = f"there are no times in the log: its readings count as {apart}, in the order of their lines"
+        yield words if plan.interval_s else f"{words}; every rate stands on that: say what is right (--interval SECONDS)"
     if any(name.rank == keys.PEAK for name in reading.book.lives) and all(
         name.rank == keys.PEAK for name in reading.book.lives
     ):

@@ -1,0 +1,173 @@
+"""A fleet's result as text: the sentence, the ranked deployments, what leaks together, what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from pytest_memleak.model import Outcome
+from pytest_memleak.model_fleet import Deployment, FleetResult, Replica, Spread
+from pytest_memleak.model_soak import Estimate
+from pytest_memleak.reports.text import field, wrapped
+from pytest_memleak.reports.watch_text import VERDICTS, gib
+from pytest_memleak.units import format_bytes, format_count, format_rate, format_seconds
+
+_WIDTHS: Final = (4, 7, 9, 9, 8, 13, 12)
+_LEAST_NAME: Final = 12
+
+_HOUR_S: Final = 3600.0
+"""A range longer than this is told in MB/h: what matters over days would be a hundredth a minute."""
+
+_SHOWN_NAMES: Final = 3
+_SHOWN_SENTENCES: Final = 10
+
+_NEXT: Final = {
+    Outcome.LEAK: "memleak detect or track-objects on the machine of one that leaks, memleak scan-code on its code",
+    Outcome.INCONCLUSIVE: "ask for a longer time (--range 24h), or for readings that are closer (--step)",
+}
+
+
+def explain(result: FleetResult, *, width: int, top: int) -> str:
+    """The whole report, wrapped to `width` columns; `top` is how many deployments the table shows."""
+    per_hour = result.span_s > _HOUR_S
+    lines = wrapped(f"{VERDICTS[result.outcome]} in {result.store}", width)
+    lines += [*wrapped(f"{result.why}.", width, first="  ", rest="  "), ""]
+    lines += _table(result.deployments[:top], per_hour=per_hour, width=width)
+    if len(result.deployments) > top:
+        lines.append(f"  and {format_count(len(result.deployments) - top)} more (--top, or --json has them)")
+    lines.append("")
+    told = [words for deployment in result.deployments for words in _sentences(deployment, per_hour=per_hour)]
+    for words in told[:_SHOWN_SENTENCES]:
+        lines += [*wrapped(words, width), ""]
+    if len(told) > _SHOWN_SENTENCES:
+        lines += [f"and {format_count(len(told) - _SHOWN_SENTENCES)} more deployments of which to tell (--json)", ""]
+    lines += field("asked", result.query, width)
+    lines += field("over", _over(result, per_hour=per_hour), width)
+    for note in (*_remarks(result), *result.notes):
+        lines += field("note", note, width)
+    if result.outcome in _NEXT:
+        lines += field("next", _NEXT[result.outcome], width)
+    return "\n".join(lines).rstrip()
+
+
+def rate_words(rate: Estimate, *, per_hour: bool) -> str:
+    """A rate with its interval: `31 MB/h [29, 33]`."""
+    shown = rate.times(60) if per_hour else rate
+    unit = "MB/h" if per_hour else "MB/min"
+    if abs(shown.low) == float("inf") or abs(shown.high) == float("inf"):
+        return f"{format_rate(shown.value)} {unit}"
+    return f"{format_rate(shown.value)} {unit} [{format_rate(shown.low)}, {format_rate(shown.high)}]"
+
+
+def _table(deployments: Sequence[Deployment], *, per_hour: bool, width: int) -> Iterator[str]:
+    if not deployments:
+        return
+    heads = ("pods", "leaking", "MB/h" if per_hour else "MB/min", "level", "severity", "verdict", "limit in")
+    has_limits = any(deployment.forecast is not None for deployment in deployments)
+    used = len(heads) if has_limits else len(heads) - 1
+    room = max(_LEAST_NAME, width - sum(_WIDTHS[:used]) - used - 2)
+    room = min(room, max(len("deployment"), *(len(deployment.name) for deployment in deployments)))
+    yield _line("deployment", heads[:used], room)
+    for deployment in deployments:
+        forecast = deployment.forecast
+        cells = (
+            format_count(len(deployment.replicas)),
+            format_count(len(deployment.leaking)),
+            format_rate(deployment.rate.value * (60 if per_hour else 1)) if deployment.judged else "-",
+            format_bytes(deployment.level),
+            deployment.severity.value,
+            VERDICTS[deployment.outcome] if deployment.judged else "too short",
+            "-" if forecast is None else format_seconds(forecast.seconds),
+        )
+        yield _line(_cut(deployment.name, room), cells[:used], room)
+
+
+def _line(name: str, cells: Sequence[str], room: int) -> str:
+    row = " ".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=False))
+    return f"  {name:<{room}} {row}"
+
+
+def _cut(name: str, room: int) -> str:
+    """Cut in the middle: a deployment's name begins with its namespace and ends with what is its own."""
+    if len(name) <= room:
+        return name
+    tail = room * 2 // 3
+    return name[: room - tail - 1] + "…" + name[-tail:]
+
+
+def _sentences(deployment: Deployment, *, per_hour: bool) -> Iterator[str]:
+    """How the leak lies among the replicas, and when the first limit is met."""
+    leaking, name = deployment.leaking, deployment.name
+    if not leaking:
+        return
+    rate = rate_words(deployment.rate, per_hour=per_hour)
+    if deployment.spread is Spread.SAME:
+        who = "both replicas" if len(leaking) == 2 else f"all {format_count(len(leaking))} replicas"
+        words = f"{who} of {name} leak at the same rate, {rate}: the leak follows the code and not a replica's traffic"
+    elif deployment.spread is Spread.ONE:
+        words = f"{_who(leaking)}, the only replica of {name} that was judged, leaks {rate}"
+    elif deployment.spread is Spread.SOME:
+        verb = "leaks" if len(leaking) == 1 else "leak"
+        words = f"{format_count(len(leaking))} of {format_count(deployment.judged)} replicas of {name} {verb}, "
+        words += f"{_who(leaking)}, at up to {rate}: the leak follows what these do and the others do not"
+    else:
+        slowest = min((replica.verdict.rate for replica in leaking), key=lambda one: one.value)
+        words = f"all {format_count(len(leaking))} replicas of {name} leak, "
+        words += (
+            f"from {rate_words(slowest, per_hour=per_hour)} to {rate_words(leaking[0].verdict.rate, per_hour=per_hour)}"
+        )
+        if deployment.spread is Spread.DIFFERENT:
+            words += ": the rates differ beyond chance, so that the leak follows a replica's traffic or task"
+    forecast = deployment.forecast
+    if forecast is not None:
+        first = min(leaking, key=lambda one: one.forecast.seconds if one.forecast else float("inf"))
+        when = f"in {format_seconds(forecast.seconds)}" if forecast.seconds else "now"
+        words += f"; {first.name} meets its limit of {gib(forecast.limit_bytes)} {when}"
+    yield f"{words[:1].upper()}{words[1:]}." if deployment.spread is not Spread.ONE else f"{words}."
+
+
+def _who(replicas: Sequence[Replica]) -> str:
+    names = [replica.name for replica in replicas[:_SHOWN_NAMES]]
+    if len(replicas) > _SHOWN_NAMES:
+        return f"{', '.join(names)} and {format_count(len(replicas) - _SHOWN_NAMES)} more"
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+
+
+def _over(result: FleetResult, *, per_hour: bool) -> str:
+    limit = rate_words(_exact(result.limit_mb_per_min), per_hour=per_hour)
+    words = f"the last {format_seconds(result.span_s)}, a reading each {format_seconds(result.step_s)}, "
+    words += f"{format_count(result.series)} series; limit {limit} a replica"
+    shorter = {
+        replica.limit_mb_per_min
+        for deployment in result.deployments
+        for replica in deployment.replicas
+        if replica.limit_mb_per_min > result.limit_mb_per_min * 1.05
+    }
+    return f"{words}, more where one was there for less of it" if shorter else words
+
+
+def _exact(value: float) -> Estimate:
+    return Estimate(value=value, low=float("-inf"), high=float("inf"))
+
+
+def _remarks(result: FleetResult) -> Iterator[str]:
+    """What could not be judged, what is in doubt, what was restarted."""
+    if result.too_short:
+        noun = "replica" if result.too_short == 1 else "replicas"
+        short = [one for deployment in result.deployments for one in deployment.replicas if not one.is_judged]
+        yield f"{format_count(result.too_short)} {noun} had too few readings and was left out: {_who(short)}"
+    doubtful = [
+        f"{deployment.name} {replica.name} ({replica.verdict.why})"
+        for deployment in result.deployments
+        for replica in deployment.replicas
+        if replica.is_doubtful
+    ]
+    for words in doubtful[:_SHOWN_NAMES]:
+        yield f"grew by more than the limit, without a verdict: {words}"
+    if len(doubtful) > _SHOWN_NAMES:
+        yield f"so did {format_count(len(doubtful) - _SHOWN_NAMES)} more (--json has them)"
+    again = [(deployment.name, deployment.restarts) for deployment in result.deployments if deployment.restarts]
+    if again:
+        shown = ", ".join(f"{name} {format_count(count)}" for name, count in again[:_SHOWN_NAMES])
+        more = f" and {format_count(len(again) - _SHOWN_NAMES)} more deployments" if len(again) > _SHOWN_NAMES else ""
+        yield f"restarts seen, each a new life and no fall: {shown}{more}"
