@@ -125,9 +125,9 @@ class FleetResult:
         return sum(len(deployment.replicas) - deployment.judged for deployment in self.deployments)
 
     def to_dict(self) -> dict[str, Any]:
-        """The model as it is, as plain values for JSON, with the schema's version."""
-        return {
-            "version": FLEET_SCHEMA_VERSION,
-            "too_short": self.too_short,
-            **plain(dataclasses.asdict(self)),
-        }
+        """The model as plain values for JSON, labels by their name, with the schema's version."""
+        found: dict[str, Any] = plain(dataclasses.asdict(self))
+        for deployment in found["deployments"]:
+            for replica in deployment["replicas"]:
+                replica["labels"] = dict(replica["labels"])
+        return {"version": FLEET_SCHEMA_VERSION, "too_short": self.too_short, **found}

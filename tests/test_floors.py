@@ -19,6 +19,7 @@ PACKAGE = Path(pytest_memleak.__file__).parent
 
 FLOORS = {
     "model": 0,
+    "model_objects": 0,
     "settings": 0,
     "model_fleet": 0,
     "model_scan": 0,

@@ -82,7 +82,7 @@ def blocks(count: int) -> Iterator[bytes]:
         yield b"".join(
             b"2026-01-01 %02d:%02d:%02d [%d] rss=%dMB pod=web-%d\n"
             % (at // 3600 % 24, at // 60 % 60, at % 60, line, 100 + at % 50, line)
-            for line in range(20)
+            for line in range(5)
         )
 
 
@@ -99,7 +99,7 @@ def test_memory_does_not_grow_with_the_log() -> None:
         assert tracemalloc.get_traced_memory()[0] - before < 500_000
     finally:
         tracemalloc.stop()
-    assert len(reading.book.lives) == 20
+    assert len(reading.book.lives) == 5
 
 
 def test_own_patterns() -> None:

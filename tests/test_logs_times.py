@@ -59,7 +59,9 @@ def life_of(text: str) -> Life:
 
 
 def test_a_line_without_a_time_has_that_of_its_record() -> None:
-    life = life_of("2026-01-01 00:00:00 report:\n  all is well\n  RSS: 5 MB\n2026-01-01 00:01:00 report:\n  RSS: 6 MB\n")
+    life = life_of(
+        "2026-01-01 00:00:00 report:\n  all is well\n  RSS: 5 MB\n2026-01-01 00:01:00 report:\n  RSS: 6 MB\n"
+    )
     assert life.points()[0] == (NEW_YEAR, NEW_YEAR + 60)
 
 

@@ -59,8 +59,8 @@ def detect(
     try:
         plan = checked(
             Plan(
-                duration_s=_seconds(duration, "DURATION"),
-                interval_s=_seconds(interval, "INTERVAL"),
+                duration_s=seconds_of("detect", duration, "DURATION"),
+                interval_s=seconds_of("detect", interval, "INTERVAL"),
                 thresholds=Thresholds(medium=medium, high=high, critical=critical),
                 fail_fast=fail_fast,
                 folder=str(Path(save).absolute()) if save else "",
@@ -75,11 +75,12 @@ def detect(
     raise typer.Exit(code_of(result))
 
 
-def _seconds(text: str, name: str) -> float:
+def seconds_of(command: str, text: str, name: str) -> float:
+    """Seconds out of an argument; refused in words where it is none."""
     try:
         return parse_duration(text)
     except ValueError as error:
-        refusal.refuse("detect", f"{name}: {error}")
+        refusal.refuse(command, f"{name}: {error}")
 
 
 def show(result: WatchResult, *, as_json: bool) -> None:

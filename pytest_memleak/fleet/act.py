@@ -14,7 +14,8 @@ from pytest_memleak.fleet.refusals import TooMuch, Unreachable
 from pytest_memleak.fleet.series import Labels, Place, Points, labels_of, places, without_doubles
 from pytest_memleak.fleet.store import Store
 from pytest_memleak.model_fleet import FleetResult
-from pytest_memleak.units import format_count, format_seconds
+from pytest_memleak.reports.fleet_text import span_words
+from pytest_memleak.units import format_count
 
 _SHOWN_TURNS: Final = 3
 
@@ -138,7 +139,7 @@ def _limits(store: Store) -> dict[tuple[str, str, str], float]:
 
 def _nothing(store: Store, asked: tuple[str, ...], span_s: float) -> str:
     """Why an empty answer may be empty."""
-    words = f"{store.name} has no series of {' nor of '.join(asked)} in the last {format_seconds(span_s)}"
+    words = f"{store.name} has no series of {' nor of '.join(asked)} in the last {span_words(span_s)}"
     try:
         others = questions.alike(store.names())
     except (FleetError, TooMuch):

@@ -13,9 +13,9 @@ from pytest_memleak.fleet.series import Place
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_fleet import Deployment, Replica, Spread
 from pytest_memleak.model_soak import Estimate
-from pytest_memleak.model_watch import Forecast, Severity, TrackVerdict
+from pytest_memleak.model_watch import Forecast, Severity
 from pytest_memleak.units import MB, format_count
-from pytest_memleak.verdict.watched import LEAST_READINGS, judge_tracks
+from pytest_memleak.verdict.watched import judge_tracks
 
 # Beyond a year, "at this rate" is said of a service that will have been deployed anew long before.
 _MOST_FORECAST_S: Final = 366 * 24 * 3600.0
@@ -42,17 +42,12 @@ def deployments(found: Sequence[Place], plan: Plan, judged: Callable[[int], None
 
 
 def _replica(name: str, place: Place, plan: Plan) -> Replica:
-    lives = [life for life in place.lives if len(life.times_s) >= LEAST_READINGS]
-    # A limit that fits the longest life: an hour's growth is not what six hours allow.
-    seconds = max((life.length_s for life in lives or place.lives), default=0.0)
-    thresholds = plan.thresholds(seconds)
-    verdict = judge_tracks(name, lives, thresholds) if lives else _too_short(name, place)
-    if verdict.outcome is not Outcome.LEAK and verdict.severity is not Severity.NONE:
-        verdict = dataclasses.replace(verdict, severity=Severity.NONE)
+    # A limit that fits the longest life: what six hours may bring is no measure for one.
+    thresholds = plan.thresholds(max(life.length_s for life in place.lives))
     return Replica(
         name=name,
         labels=tuple(sorted(place.labels.items())),
-        verdict=verdict,
+        verdict=judge_tracks(name, place.lives, thresholds),
         limit_mb_per_min=thresholds.medium,
         level=_last_level(place),
         restarts=place.restarts,
@@ -63,23 +58,7 @@ def _last_level(place: Place) -> float:
     """The last reading; of workers that take turns, what they hold together."""
     if place.takes_turns:
         return sum(life.levels[-1] for life in place.lives)
-    return place.lives[-1].levels[-1] if place.lives else 0.0
-
-
-def _too_short(name: str, place: Place) -> TrackVerdict:
-    readings = sum(len(life.times_s) for life in place.lives)
-    return TrackVerdict(
-        name=name,
-        outcome=Outcome.INCONCLUSIVE,
-        severity=Severity.NONE,
-        rate=Estimate(value=0.0, low=-math.inf, high=math.inf),
-        gained=0.0,
-        shape="too short",
-        why=f"no life of {LEAST_READINGS} readings: {format_count(readings)} in all",
-        lives=len(place.lives),
-        readings=readings,
-        seconds=max((life.length_s for life in place.lives), default=0.0),
-    )
+    return place.lives[-1].levels[-1]
 
 
 def _deployment(name: str, replicas: Sequence[Replica]) -> Deployment:

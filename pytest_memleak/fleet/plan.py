@@ -8,7 +8,8 @@ import urllib.parse
 from typing import Final
 
 from pytest_memleak.model_watch import Thresholds
-from pytest_memleak.units import format_count, format_seconds
+from pytest_memleak.reports.fleet_text import span_words
+from pytest_memleak.units import format_count
 
 MOST_POINTS: Final = 11_000
 """What Prometheus gives of one series at most; it refuses a finer question."""
@@ -85,13 +86,13 @@ def checked(plan: Plan) -> Plan:
         raise FleetError(f"--prometheus: expects http://HOST:PORT, got {plan.url!r}")
     if plan.step_s and not _FINEST_STEP_S <= plan.step_s <= plan.span_s:
         raise FleetError(
-            f"--step: expects from {_FINEST_STEP_S:g} s to the --range of {format_seconds(plan.span_s)}, "
+            f"--step: expects from {_FINEST_STEP_S:g} s to the --range of {span_words(plan.span_s)}, "
             f"got {plan.step_s:g} s"
         )
     points = plan.span_s / plan.step_s if plan.step_s else 0
     if points > MOST_POINTS:
         raise FleetError(
-            f"--step: {format_seconds(plan.span_s)} in steps of {plan.step_s:g} s are {format_count(round(points))} "
+            f"--step: {span_words(plan.span_s)} in steps of {plan.step_s:g} s are {format_count(round(points))} "
             f"points of each series, and Prometheus gives {format_count(MOST_POINTS)}: "
             f"take --step {math.ceil(plan.span_s / MOST_POINTS)}s or longer"
         )

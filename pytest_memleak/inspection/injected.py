@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -45,8 +45,8 @@ class LetterBox:
             self._folder = Path(tempfile.mkdtemp(prefix="memleak-", dir=root / "tmp" if root else None))
             self._seen_as = Path("/") / self._folder.relative_to(root) if root else self._folder
             owner = Path(f"/proc/{pid}").stat()
-            if os.geteuid() == 0 and owner.st_uid != 0:
-                os.chown(self._folder, owner.st_uid, owner.st_gid)
+            self._owner = (owner.st_uid, owner.st_gid) if os.geteuid() == 0 and owner.st_uid else None
+            self._give(self._folder)
         except OSError as error:
             self._check()
             raise InspectionError(f"no folder could be made that process {pid} can read: {error}") from None
@@ -65,19 +65,32 @@ class LetterBox:
     def put(self, order: dict[str, Any]) -> str:
         """Lay an order there; gives the statement that makes the target carry it out."""
         self._count += 1
-        path = self._folder / f"order{self._count}.py"
+        path = self._order()
         order = {**order, "answer": str(self._seen_as / f"answer{self._count}")}
         source = Path(__file__).with_name("payload.py").read_text(encoding="utf-8")
         path.write_text(f"{source}\n\nmain({order!r})\n", encoding="utf-8")
-        with contextlib.suppress(OSError):
-            if os.geteuid() == 0:
-                owner = Path(f"/proc/{self._pid}").stat()
-                os.chown(path, owner.st_uid, owner.st_gid)
+        self._give(path)
         return _STATEMENT.format(path=str(self._seen_as / path.name))
+
+    def put_script(self, order: dict[str, Any]) -> Path:
+        """The same, as a file that holds the statement; gives its path as the target sees it."""
+        path = self._folder / "script.py"
+        path.write_text(self.put(order), encoding="utf-8")
+        self._give(path)
+        return self._seen_as / path.name
 
     def withdraw(self) -> None:
         """Take the last order back: the statement does nothing any more."""
-        (self._folder / f"order{self._count}.py").unlink(missing_ok=True)
+        self._order().unlink(missing_ok=True)
+
+    def _order(self) -> Path:
+        return self._folder / f"order{self._count}.py"
+
+    def _give(self, path: Path) -> None:
+        """Let the target's user read it, where that is not ours."""
+        owner = self._owner
+        if owner is not None:
+            os.chown(path, *owner)
 
     def answer(self, wait_s: float, clock: Callable[[], float] = time.monotonic) -> dict[str, Any] | None:
         """The answer to the last order; None when there is none within the time. Raises Gone and InspectionError."""
@@ -89,9 +102,7 @@ class LetterBox:
                 return None
             time.sleep(_POLL_S)
         try:
-            if path.stat().st_size > _MOST_BYTES:
-                raise InspectionError(f"the answer of process {self._pid} is larger than {_MOST_BYTES} bytes")
-            answer = ast.literal_eval(path.read_text(encoding="ascii"))
+            answer = ast.literal_eval(_text_of(path).decode("ascii"))
             self.withdraw()
             path.unlink()
         except (OSError, ValueError, SyntaxError, RecursionError) as error:
@@ -102,8 +113,21 @@ class LetterBox:
         return answer
 
     def _check(self) -> None:
-        if not self._process.is_running() or self._process.status() == psutil.STATUS_ZOMBIE:
+        try:
+            is_there = self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            is_there = False
+        if not is_there:
             raise Gone(f"process {self._pid} ended")
+
+
+def _text_of(path: Path) -> bytes:
+    """An answer, without following a link: whoever is inspected may have laid one for us."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with os.fdopen(number, "rb") as file:
+        if not stat.S_ISREG(os.fstat(number).st_mode) or os.fstat(number).st_size > _MOST_BYTES:
+            raise ValueError("not a file, or too large")
+        return file.read(_MOST_BYTES)
 
 
 def _process(pid: int) -> psutil.Process:

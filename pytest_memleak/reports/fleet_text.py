@@ -18,8 +18,14 @@ _LEAST_NAME: Final = 12
 _HOUR_S: Final = 3600.0
 """A range longer than this is told in MB/h: what matters over days would be a hundredth a minute."""
 
+_USUAL_SCRAPE_S: Final = 15.0
+"""Readings closer than this are rarely there."""
+
 _SHOWN_NAMES: Final = 3
 _SHOWN_SENTENCES: Final = 10
+
+_TOLD: Final = (Spread.SAME, Spread.DIFFERENT, Spread.UNTOLD, Spread.SOME, Spread.ONE, Spread.NONE)
+"""What is told first: where the code itself leaks."""
 
 _NEXT: Final = {
     Outcome.LEAK: "memleak detect or track-objects on the machine of one that leaks, memleak scan-code on its code",
@@ -36,7 +42,8 @@ def explain(result: FleetResult, *, width: int, top: int) -> str:
     if len(result.deployments) > top:
         lines.append(f"  and {format_count(len(result.deployments) - top)} more (--top, or --json has them)")
     lines.append("")
-    told = [words for deployment in result.deployments for words in _sentences(deployment, per_hour=per_hour)]
+    order = sorted(result.deployments, key=lambda deployment: _TOLD.index(deployment.spread))
+    told = [words for deployment in order for words in _sentences(deployment, per_hour=per_hour)]
     for words in told[:_SHOWN_SENTENCES]:
         lines += [*wrapped(words, width), ""]
     if len(told) > _SHOWN_SENTENCES:
@@ -48,6 +55,14 @@ def explain(result: FleetResult, *, width: int, top: int) -> str:
     if result.outcome in _NEXT:
         lines += field("next", _NEXT[result.outcome], width)
     return "\n".join(lines).rstrip()
+
+
+def span_words(seconds: float) -> str:
+    """A time that somebody chose, as they would: `7 d`, `6 h`, `90 min`; else as `format_seconds` has it."""
+    for unit_s, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= unit_s and seconds % unit_s == 0:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return format_seconds(seconds)
 
 
 def rate_words(rate: Estimate, *, per_hour: bool) -> str:
@@ -135,7 +150,7 @@ def _who(replicas: Sequence[Replica]) -> str:
 
 def _over(result: FleetResult, *, per_hour: bool) -> str:
     limit = rate_words(_exact(result.limit_mb_per_min), per_hour=per_hour)
-    words = f"the last {format_seconds(result.span_s)}, a reading each {format_seconds(result.step_s)}, "
+    words = f"the last {span_words(result.span_s)}, a reading each {span_words(result.step_s)}, "
     words += f"{format_count(result.series)} series; limit {limit} a replica"
     shorter = {
         replica.limit_mb_per_min
@@ -153,9 +168,10 @@ def _exact(value: float) -> Estimate:
 def _remarks(result: FleetResult) -> Iterator[str]:
     """What could not be judged, what is in doubt, what was restarted."""
     if result.too_short:
-        noun = "replica" if result.too_short == 1 else "replicas"
+        counted = "1 replica was" if result.too_short == 1 else f"{format_count(result.too_short)} replicas were"
         short = [one for deployment in result.deployments for one in deployment.replicas if not one.is_judged]
-        yield f"{format_count(result.too_short)} {noun} had too few readings and was left out: {_who(short)}"
+        closer = f"; a --step below {result.step_s:g}s gives more" if result.step_s > _USUAL_SCRAPE_S else ""
+        yield f"{counted} left out, with too few readings: {_who(short)}{closer}"
     doubtful = [
         f"{deployment.name} {replica.name} ({replica.verdict.why})"
         for deployment in result.deployments

@@ -55,11 +55,14 @@ def _figures(result: LogResult) -> Iterator[tuple[str, str]]:
         yield "figures", ", ".join(f"{format_count(count)} of {form}" for form, count in result.figures)
     if len(result.series) == 1:
         only = result.series[0]
-        grown = only.last - only.first
         yield "series", f"{only.metric}, {_counted(only.readings, 'reading')}, {_counted(only.lives, 'life')}"
-        yield "first", format_bytes(only.first)
-        yield "last", f"{format_bytes(only.last)}, at most {format_bytes(only.most)}"
-        yield "total growth", format_bytes(grown)
+        if only.lives == 1:
+            yield "first", format_bytes(only.first)
+            yield "last", f"{format_bytes(only.last)}, at most {format_bytes(only.most)}"
+            yield "total growth", format_bytes(only.last - only.first)
+        else:
+            yield "levels", f"{format_bytes(only.first)} first, {format_bytes(only.most)} at most"
+            yield "total growth", f"{format_bytes(only.verdict.gained)} in all lives"
         yield "growth rate", f"{rate_words(only.verdict.rate)}, limit {format_rate(only.limit_mb_per_min)}"
     if result.series:
         seconds = _span(result.series[0])

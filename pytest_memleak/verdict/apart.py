@@ -28,6 +28,9 @@ _MOST_PARTS: Final = 4
 # What changes after this leaves too little behind it to say how it goes on.
 _LATE: Final = 0.6
 
+# Growth that only began after this has less behind it than before it.
+_HALF: Final = 0.5
+
 # Growth that bends down before this was a warm-up; after it, a cache that may fill on.
 _EARLY: Final = 0.2
 _LONG_WARM_UP: Final = 0.1
@@ -141,7 +144,7 @@ def _beside(parts: Parts) -> str:
         before = last.slope.value - last.change
         if -before * last.at > _MATERIAL * gain:
             return "sawtooth"
-        if last.change > 0 and last.at > _LATE and before < _FALL * gain:
+        if last.change > 0 and last.at > _HALF and before < _FALL * gain:
             return "late"
     return ""
 

@@ -66,7 +66,7 @@ def points(times: Floats, values: Floats) -> tuple[Floats, Floats]:
     if x.size > MOST_POINTS:
         parts = np.array_split(np.arange(x.size), MOST_POINTS)
         x, y = np.array([x[part].mean() for part in parts]), np.array([np.median(y[part]) for part in parts])
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(y, 2, mode="edge"), 5)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(y, 2, mode="reflect"), 5)
     off = np.abs(y - np.median(around, axis=1))
     # Both neighbours have to be far from it: the first reading after a step is none.
     alone = np.minimum(np.abs(np.diff(y, prepend=y[1])), np.abs(np.diff(y, append=y[-2])))

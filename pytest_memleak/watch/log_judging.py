@@ -13,10 +13,10 @@ from pytest_memleak.logs.reading import LogReading, Told
 from pytest_memleak.logs.series import MOST_LIVES, Life, SeriesName
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_logs import Death, LogResult, LogSeries
-from pytest_memleak.model_watch import Severity, Thresholds, Track, TrackVerdict
-from pytest_memleak.units import format_bytes, format_count, format_rate, format_seconds
+from pytest_memleak.model_watch import Severity, Thresholds, Track
+from pytest_memleak.units import format_count, format_seconds
 from pytest_memleak.verdict.watched import judge_track, judge_tracks
-from pytest_memleak.watch.log_files import LogError, LogFile, blocks
+from pytest_memleak.watch.log_files import STDIN, STDIN_NAME, LogError, LogFile, blocks
 
 ASSUMED_INTERVAL_S: Final = 10.0
 """Between two readings of a log without times, where the user does not say: what `memleak detect` waits."""
@@ -93,7 +93,7 @@ def analyse(plan: LogPlan) -> LogResult:
 def conclude(plan: LogPlan, reading: LogReading, notes: Sequence[str], ended_early: str) -> LogResult:
     """Judge what was read. Raises LogError when there is nothing to judge: no bytes, no figure."""
     reading.finish()
-    names = ", ".join(file.path for file in plan.files)
+    names = ", ".join(STDIN_NAME if file.path == STDIN else file.path for file in plan.files)
     if not reading.size:
         raise LogError(f"{_few(names)} {'is' if len(plan.files) == 1 else 'are'} empty: nothing to judge")
     if not reading.book.lives and not reading.deaths:
@@ -107,7 +107,7 @@ def conclude(plan: LogPlan, reading: LogReading, notes: Sequence[str], ended_ear
         outcome=outcome,
         severity=series[0].verdict.severity if series and outcome is Outcome.LEAK else Severity.NONE,
         why=why,
-        files=tuple(file.path for file in plan.files),
+        files=tuple(STDIN_NAME if file.path == STDIN else file.path for file in plan.files),
         size=reading.size,
         lines=reading.lines,
         figures=tuple(reading.forms.most_common()),
@@ -125,7 +125,7 @@ def _few(names: str) -> str:
 
 
 def _nothing(names: str, reading: LogReading, plan: LogPlan) -> str:
-    lines = f"{names}: no figure of memory in {format_count(reading.lines)} lines"
+    lines = f"{names}: no figure of memory in {format_count(reading.lines)} line{'' if reading.lines == 1 else 's'}"
     if reading.unitless:
         count = format_count(reading.unitless)
         return f"{lines}, but {count} without a unit and too small for bytes: say what they are, such as --unit MB"
@@ -240,15 +240,7 @@ def _overall(series: Sequence[LogSeries], deaths: Sequence[Death]) -> tuple[Outc
     same = sum(entry.verdict.outcome is worst.verdict.outcome for entry in judged)
     others = f" ({same} of {len(series)} series)" if len(series) > 1 else ""
     subject = f"{worst.name}{others}: " if len(series) > 1 else ""
-    return worst.verdict.outcome, f"{subject}{_amount(worst.verdict, worst)}{worst.verdict.why}"
-
-
-def _amount(verdict: TrackVerdict, series: LogSeries) -> str:
-    if verdict.outcome is not Outcome.LEAK:
-        return ""
-    rate = f"{format_rate(verdict.rate.value)} MB/min (limit {format_rate(series.limit_mb_per_min)})"
-    gained = f"{format_bytes(verdict.gained)} gained" if verdict.gained > 0 else ""
-    return f"{rate}{', ' + gained if gained else ''}; "
+    return worst.verdict.outcome, f"{subject}{worst.verdict.why}"
 
 
 def _notes(reading: LogReading, plan: LogPlan, series: Sequence[LogSeries]) -> Iterator[str]:
@@ -256,7 +248,9 @@ def _notes(reading: LogReading, plan: LogPlan, series: Sequence[LogSeries]) -> I
     if any(not entry.is_timed for entry in series):
         apart = f"{format_seconds(plan.interval_s or ASSUMED_INTERVAL_S)} apart"
         words = f"there are no times in the log: its readings count as {apart}, in the order of their lines"
-        yield words if plan.interval_s else f"{words}; every rate stands on that: say what is right (--interval SECONDS)"
+        yield (
+            words if plan.interval_s else f"{words}; every rate stands on that: say what is right (--interval SECONDS)"
+        )
     if any(name.rank == keys.PEAK for name in reading.book.lives) and all(
         name.rank == keys.PEAK for name in reading.book.lives
     ):
