@@ -89,8 +89,8 @@ def test_what_80_columns_show() -> None:
     assert lines[2] == "slope 6 MB/min [5.5, 6.5] (99 %) · LEAK DETECTED, severity high"
     assert re.fullmatch(r"[▁▂▃▄▅▆▇█]{60}", lines[3])
     assert re.fullmatch(r"  \S+ +459\.0 +\+1\.0 ▲ +1,377\.0 +5\.7 +16 +48", lines[-8])
-    assert re.match(r"  101 python3.12 -m uvicorn +159\.0 ▲ ▁", lines[-5])
-    assert re.match(r"  10\d python3.12 -m uvicorn +100\.0   ▁▁▁", lines[-4])
+    assert re.match(r"  101 python3.12 -m uvico… +159\.0 ▲ ▁", lines[-5])
+    assert re.match(r"  10\d python3.12 -m uvico… +100\.0   ▁▁▁", lines[-4])
 
 
 def test_before_there_is_anything_to_show() -> None:
