@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from pytest_runs import say
 from trend_workloads import WORKLOADS
 
 PACE: Final = 20
@@ -106,9 +107,7 @@ def jobs(pythons: list[str], allocators: dict[str, str], each: int) -> list[Job]
         for turn in range(each):
             python, allocator = pairs[(number * each + turn) % len(pairs)]
             seed = 1000 * number + turn
-            found.append(
-                Job(kind=kind, seed=seed, python=python, allocator=allocator, preload=allocators[allocator])
-            )
+            found.append(Job(kind=kind, seed=seed, python=python, allocator=allocator, preload=allocators[allocator]))
     return found
 
 
@@ -133,12 +132,12 @@ def main() -> int:
             try:
                 made[job.allocator].append(future.result())
             except (OSError, RuntimeError, subprocess.SubprocessError, psutil.Error) as error:
-                print(f"left out: {job}: {error}", flush=True)
+                say(f"left out: {job}: {error}")
     options.out.mkdir(parents=True, exist_ok=True)
     for allocator, recordings in made.items():
         lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in recordings)
         (options.out / f"{allocator}.json").write_text(f"[\n{lines}\n]\n")
-        print(f"{allocator}: {len(recordings)} recordings", flush=True)
+        say(f"{allocator}: {len(recordings)} recordings")
     return 0 if made else 1
 
 

@@ -264,7 +264,8 @@ def main() -> None:
     kind, seed, seconds, mb = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
     workload, rng = WORKLOADS[kind], random.Random(f"{kind} {seed}")
     serve = workload.make(rng, mb)
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     begun, done, share = time.monotonic(), 0, 0.0
     while share < 1.2:  # the recorder ends it
         share = (time.monotonic() - begun) / seconds

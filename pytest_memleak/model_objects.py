@@ -97,6 +97,9 @@ class ObjectsResult:
     seconds: float
     times_s: tuple[float, ...]
     pauses_s: tuple[float, ...] = ()
+    """How long the process stood still for each count, and below for the look at samples."""
+
+    look_s: float | None = None
     attached_s: tuple[float, ...] = ()
     """How long a debugger was attached, each time."""
 
@@ -107,8 +110,11 @@ class ObjectsResult:
     ended_early: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The model as it is, as plain values for JSON, with the schema's version and what the table derives."""
-        values = plain(dataclasses.asdict(self))
-        for found, one in zip(values["types"], self.types, strict=True):
+        """Plain values for JSON, with the schema's version and what the table derives; types that kept their count
+        are left out.
+        """
+        told = [one for one in self.types if one.leaks or len(set(one.counts)) > 1]
+        values = plain(dataclasses.asdict(dataclasses.replace(self, types=tuple(told))))
+        for found, one in zip(values["types"], told, strict=True):
             found.update(current=one.current, baseline=one.baseline, delta=one.delta, percent=one.percent)
         return {"version": OBJECTS_SCHEMA_VERSION, **values}

@@ -92,8 +92,13 @@ PODS: Final = (
 
 
 @contextlib.contextmanager
-def scraped(folder: Path, pods: tuple[Pod, ...] = PODS) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A Prometheus that scrapes the pods: its URL, and what restarts those pods that do restart."""
+def scraped(
+    folder: Path, pods: tuple[Pod, ...] = PODS, most_samples: int = 50_000_000
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A Prometheus that scrapes the pods: its URL, and what restarts those pods that do restart.
+
+    It refuses what takes more than `most_samples`; 50 million are its default.
+    """
     ports = [free_port() for _ in pods]
     with contextlib.ExitStack() as stack:
         limits = stack.enter_context(answering(lambda path, query: (200, "text/plain", _limits(pods))))
@@ -105,6 +110,7 @@ def scraped(folder: Path, pods: tuple[Pod, ...] = PODS) -> Iterator[tuple[str, C
         command = [
             str(PROMETHEUS), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={url.removeprefix('http://')}", "--log.level=error",
+            f"--query.max-samples={most_samples}",
         ]  # fmt: skip
         with (folder / "prometheus.log").open("wb") as log:
             server = subprocess.Popen(command, stdout=log, stderr=log)
@@ -231,7 +237,7 @@ def replayed(path: str, asked: Mapping[str, str]) -> Answer:
     """What the real Prometheus answered when it was asked that, whatever the time."""
     name, query = path.removeprefix("/api/v1/"), asked.get("query", "")
     for one in json.loads(RECORDED.read_text(encoding="utf-8")):
-        if one["path"] == name and one["query"] == query.partition("{resource")[0]:
+        if one["path"] == name and one["query"] == query:
             return one["status"], "application/json", json.dumps(one["answer"])
     return 200, "application/json", matrix([]) if name == "query_range" else vector([])
 
@@ -272,7 +278,7 @@ def record(seconds: float, file: Path) -> None:
         asked: list[tuple[str, str, dict[str, str]]] = [
             ("query_range", "process_resident_memory_bytes", grid),
             ("query_range", "process_start_time_seconds", grid),
-            ("query", "kube_pod_container_resource_limits", {}),
+            ("query", 'max_over_time(kube_pod_container_resource_limits{resource="memory"}[10m])', {}),
             ("query_range", "sum(", grid),
             ("query_range", "nothing_like_this", grid),
             ("query_range", "up", {**grid, "step": "0.001"}),

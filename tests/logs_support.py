@@ -18,7 +18,7 @@ def read(text: str | bytes, *, unit: float | None = None, patterns: Sequence[str
     for start in range(0, len(data), block or len(data) or 1):
         reading.feed(data[start : start + (block or len(data))])
     reading.close()
-    reading.finish()
+    reading.deaths.finish()
     return reading
 
 

@@ -36,8 +36,9 @@ def test_rates_are_the_same_differ_beyond_chance_or_are_known_too_badly(rates: l
     found, common = spread_of(rates)
     assert found is spread
     if spread is Spread.SAME:
-        assert min(one.low for one in rates) <= common.low <= common.value <= common.high
-        assert common.high - common.low <= max(max(one.high - one.low for one in rates), 0.2 * common.value)
+        mean = sum(one.value for one in rates) / len(rates)
+        assert common.low <= mean <= common.high
+        assert common.value == pytest.approx(mean)
     else:
         assert common == max(rates, key=lambda one: one.value)
 

@@ -10,7 +10,7 @@ import pytest
 from pytest_memleak.fleet.naming import deployment_names, owner_of_pod, replica_names
 from pytest_memleak.fleet.plan import FleetError, Plan, checked, default_limit, default_step
 from pytest_memleak.fleet.questions import alike, scrapes, start_times
-from pytest_memleak.fleet.series import Labels, Place, Points, labels_of, places, without_doubles
+from pytest_memleak.fleet.series import Labels, Place, Points, labels_of, places, without_doubles, without_name
 
 needs_scipy = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("numpy", "scipy")), reason="needs the extra watch"
@@ -25,7 +25,7 @@ def points(*values: float, start: float = 100.0) -> Points:
 
 
 def labels(**values: str) -> Labels:
-    return labels_of({"__name__": "process_resident_memory_bytes", **values})
+    return labels_of(values)
 
 
 def lives(place: Place) -> list[tuple[float, ...]]:
@@ -67,6 +67,14 @@ def test_a_container_that_was_restarted_is_the_same_place_and_one_beside_it_is_n
     found = places(series, {}, 0)
     assert [lives(place) for place in found] == [[(1, 2), (1, 2)], [(7, 8, 9)], [(3,)]]
     assert [place.restarts for place in found] == [1, 0, 0]
+
+
+def test_metrics_of_several_names_are_not_mixed() -> None:
+    one, other = labels(__name__="a_bytes", pod="x"), labels(__name__="b_bytes", pod="x")
+    assert list(without_name({one: points(1)})) == [labels(pod="x")]
+    assert list(without_name({one: points(1), other: points(2)})) == [one, other]
+    assert len(places({one: points(1), other: points(2)}, {}, 0)) == 2
+    assert replica_names([dict(one), dict(other)]) == ["x (__name__=a_bytes)", "x (__name__=b_bytes)"]
 
 
 def test_points_that_are_no_numbers_or_come_again_are_dropped() -> None:
@@ -123,7 +131,11 @@ def test_deployments_are_named_by_their_owner_else_by_pod_else_by_job() -> None:
 
 
 def test_replicas_of_one_name_are_told_apart_by_what_differs() -> None:
-    replicas = [{"pod": "a", "stage": "x", "job": "j"}, {"pod": "a", "stage": "y", "job": "j"}, {"pod": "b", "job": "j"}]
+    replicas = [
+        {"pod": "a", "stage": "x", "job": "j"},
+        {"pod": "a", "stage": "y", "job": "j"},
+        {"pod": "b", "job": "j"},
+    ]
     assert replica_names(replicas) == ["a (stage=x)", "a (stage=y)", "b"]
 
 
@@ -149,8 +161,10 @@ def test_the_step_gives_240_points_and_none_between_two_scrapes(span: float, scr
         ({"url": "http://host:x"}, "--prometheus: expects http://HOST:PORT, got 'http://host:x'"),
         (
             {"span_s": 604_800, "step_s": 15},
-            "--step: 7 d in steps of 15 s are 40,320 points of each series, and Prometheus gives 11,000: "
-            "take --step 55s or longer",
+            (
+                "--step: 7 d in steps of 15 s are 40,320 points of each series, and Prometheus gives 11,000: "
+                "take --step 55s or longer"
+            ),
         ),
         ({"step_s": 90_000}, "--step: expects from 0.001 s to the --range of 6 h, got 90000 s"),
         (

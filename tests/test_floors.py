@@ -22,6 +22,7 @@ FLOORS = {
     "model_objects": 0,
     "settings": 0,
     "model_fleet": 0,
+    "model_logs": 0,
     "model_scan": 0,
     "model_soak": 0,
     "model_watch": 0,

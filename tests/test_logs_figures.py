@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from logs_support import figures, read
 
 from pytest_memleak.logs.sizes import factor, parse_size
-from tests.logs_support import figures, read
 
 TEXT = [
     ("RSS: 512 MB", "", "rss", 512.0),
@@ -19,6 +19,9 @@ TEXT = [
     ("[INFO/ForkPoolWorker-3] mem usage 512 MB", "ForkPoolWorker-3", "mem usage", 512.0),
     ("web_1  | RSS: 7 MB", "web_1", "rss", 7.0),
     ("[pod/web-1/app] RSS: 7 MB", "web-1", "rss", 7.0),
+    ("rapid 5 items[12]: after process 7 of 9: RSS 5 MB", "", "rss", 5.0),
+    ("[42] INFO worker_rss_mb=5", "pid 42", "worker rss", 5.0),
+    ("worker_pid=42 RSS 5 MB", "pid 42", "rss", 5.0),
     ("using 512 MB of memory", "", "memory", 512.0),
     ("worker is at 300MB RSS", "", "rss", 300.0),
     ("Peak RSS: 99 MB", "", "rss", 99.0),
@@ -93,14 +96,16 @@ NONE = [
 
 @pytest.mark.parametrize("line, owner, metric, size", TEXT + PROMETHEUS)
 def test_text_tells_a_level(line: str, owner: str, metric: str, size: float) -> None:
-    (found,) = figures(line)
-    assert found == (owner, metric, pytest.approx(size, abs=0.01))
+    ((whose, what, found),) = figures(line)
+    assert (whose, what) == (owner, metric)
+    assert found == pytest.approx(size, abs=0.01)
 
 
 @pytest.mark.parametrize("line, owner, metric", JSON)
 def test_json_tells_a_level(line: str, owner: str, metric: str) -> None:
-    (found,) = figures(line)
-    assert found == (owner, metric, pytest.approx(104.858, abs=0.001))
+    ((whose, what, found),) = figures(line)
+    assert (whose, what) == (owner, metric)
+    assert found == pytest.approx(104.858, abs=0.001)
 
 
 @pytest.mark.parametrize("line", NONE)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import time
 import tracemalloc
 from collections.abc import Iterator
 
 import pytest
+from logs_support import levels, read
+from test_logs_deaths import CONSTRAINT, STATS, TOP
+from test_logs_deaths import LINES as DEATHS
+from test_logs_figures import JSON, NONE, PROMETHEUS, TEXT
 
 from pytest_memleak.logs.own_patterns import MOST_LINE, OwnPattern, PatternError
 from pytest_memleak.logs.reading import LogReading
-from tests.logs_support import levels, read
 
 SIZE = 200_000
 
@@ -112,7 +116,7 @@ def test_own_patterns() -> None:
     reading = read(b"x" * MOST_LINE + b" heap 5 MB\n", patterns=[r"heap (?P<memory>\d+ MB)"])
     assert levels(reading) == []
     reading = read("heap 5\nworker (pid:3) x\nKilled process 5 (python) anon-rss:5kB\n", patterns=["(?P<memory>heap)"])
-    assert (levels(reading), len(reading.deaths)) == ([], 1)
+    assert (levels(reading), len(reading.deaths.told)) == ([], 1)
 
 
 @pytest.mark.parametrize(
@@ -122,3 +126,29 @@ def test_own_patterns() -> None:
 def test_own_patterns_that_cannot_be_used(pattern: str, words: str) -> None:
     with pytest.raises(PatternError, match=words):
         OwnPattern(pattern)
+
+
+def damaged(seed: int) -> bytes:
+    """Lines of all forms with bytes changed, cut out and put in."""
+    chance = random.Random(seed)
+    data = bytearray()
+    for _ in range(chance.randint(1, 20)):
+        line = bytearray(chance.choice(SAMPLES))
+        for _ in range(chance.randint(0, 4)):
+            at = chance.randrange(len(line) + 1)
+            line[at : at + chance.choice((0, 1, 5))] = chance.choice(
+                (b"", bytes([chance.randrange(256)]), chance.choice(SAMPLES)[: chance.randint(1, 40)])
+            )
+        data += line + chance.choice((b"\n", b"\r\n", b" "))
+    return bytes(data)
+
+
+SAMPLES = [line.encode() for line in NONE]
+SAMPLES += [str(case[0]).encode() for case in (*TEXT, *JSON, *PROMETHEUS, *DEATHS)]
+SAMPLES += [(TOP + STATS).encode(), CONSTRAINT.encode()]
+
+
+def test_damaged_lines_are_never_fatal() -> None:
+    for seed in range(500):
+        reading = read(damaged(seed), block=seed % 100)
+        assert all(life.points()[1] for lives in reading.book.lives.values() for life in lives if life.count)

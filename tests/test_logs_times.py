@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from logs_support import YEAR, read
 
 from pytest_memleak.logs.series import MOST_POINTS, Book, Life, SeriesName
 from pytest_memleak.logs.times import Clock
 from pytest_memleak.logs.whose import Owner
-from tests.logs_support import YEAR, read
 
 NEW_YEAR = 1767225600.0  # 2026-01-01 00:00:00 UTC
 

@@ -99,6 +99,9 @@ def fleet(
             result = judge_fleet(plan, live.show)
     except FleetError as error:
         refusal.refuse("fleet", str(error))
+    except KeyboardInterrupt:
+        # Half of a fleet is no verdict on it, and click's own code for this is that of a leak.
+        refusal.refuse("fleet", "stopped before there was a verdict")
     if as_json:
         refusal.say(json.dumps(result.to_dict(), indent=2))
     else:

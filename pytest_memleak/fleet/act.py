@@ -11,7 +11,7 @@ from typing import Final
 from pytest_memleak.fleet import judging, questions
 from pytest_memleak.fleet.plan import FleetError, Plan, default_step
 from pytest_memleak.fleet.refusals import TooMuch, Unreachable
-from pytest_memleak.fleet.series import Labels, Place, Points, labels_of, places, without_doubles
+from pytest_memleak.fleet.series import Labels, Place, Points, labels_of, places, without_doubles, without_name
 from pytest_memleak.fleet.store import Store
 from pytest_memleak.model_fleet import FleetResult
 from pytest_memleak.reports.fleet_text import span_words
@@ -42,6 +42,7 @@ def judge_fleet(plan: Plan, show: Show = silent, clock: Callable[[], float] = ti
         query, grid, found = _memory(store, plan, clock(), show)
         found, doubles = without_doubles(found)
         starts, missing = _starts(store, query, grid)
+        beside = _containers_beside(store, plan, query, len(found))
         places_found = places(found, starts, grid.start)
         total = len(places_found)
         made = judging.deployments(
@@ -67,6 +68,7 @@ def judge_fleet(plan: Plan, show: Show = silent, clock: Callable[[], float] = ti
             *(f"the store warns, and a part of the fleet may be missing: {words}" for words in partial),
             *(f"the store warns: {words}" for words in warnings if words not in partial),
             *missing,
+            *beside,
             *_notes(places_found, found, doubles),
         ),
     )
@@ -95,7 +97,7 @@ def _series(store: Store, query: str, grid: _Grid, show: Show = silent) -> dict[
         for metric, points in part:
             found.setdefault(labels_of(metric), Points()).add(points)
         show(f"read {format_count(len(found))} series of {query}")
-    return found
+    return without_name(found)
 
 
 def _scraped_s(store: Store, query: str) -> float:
@@ -120,6 +122,20 @@ def _starts(store: Store, query: str, grid: _Grid) -> tuple[dict[Labels, Points]
         return _series(store, asked, grid), []
     except FleetError as error:
         return {}, [f"restarts are told by falls of more than half, since the start times cannot be had: {error}"]
+
+
+def _containers_beside(store: Store, plan: Plan, query: str, series: int) -> list[str]:
+    """That there are containers of which nobody asked: an app without a metrics library tells nothing of itself."""
+    if plan.query or query != questions.PROCESSES:
+        return []
+    try:
+        answer = store.instant(f"count({questions.CONTAINERS})")
+    except (FleetError, TooMuch):
+        return []
+    count = round(answer[0][1]) if answer and math.isfinite(answer[0][1]) else 0
+    if count <= series:
+        return []
+    return [f"the store knows {format_count(count)} containers, too: --selector '{questions.CONTAINERS}' judges those"]
 
 
 def _limits(store: Store) -> dict[tuple[str, str, str], float]:

@@ -89,13 +89,14 @@ def _spread(judged: Sequence[Replica], leaking: Sequence[Replica]) -> tuple[Spre
 
 
 def _badness(deployment: Deployment) -> tuple[int, int, float, float, str]:
-    """Leaks first, by severity and rate; then the doubtful, then the rest by what they grew."""
+    """Leaks first, by severity and by what all replicas lose together; then the doubtful, then the rest."""
+    lost = sum(replica.verdict.rate.value for replica in deployment.leaking)
     doubt = any(replica.is_doubtful for replica in deployment.replicas)
     return (
         -_OUTCOMES.index(deployment.outcome),
         -_SEVERITIES.index(deployment.severity),
         -float(doubt),
-        -deployment.rate.value,
+        -(lost or deployment.rate.value),
         deployment.name,
     )
 

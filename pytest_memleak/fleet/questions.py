@@ -13,10 +13,12 @@ DEFAULTS: Final = (PROCESSES, CONTAINERS)
 what the kubelet does."""
 
 LIMITS: Final = (
-    'kube_pod_container_resource_limits{resource="memory"} or kube_pod_container_resource_limits_memory_bytes',
-    'container_spec_memory_limit_bytes{container!="",container!="POD"} > 0',
+    'max_over_time(kube_pod_container_resource_limits{resource="memory"}[10m])',
+    "max_over_time(kube_pod_container_resource_limits_memory_bytes[10m])",
+    'max_over_time(container_spec_memory_limit_bytes{container!="",container!="POD"}[10m]) > 0',
 )
-"""Limits by namespace, pod and container: kube-state-metrics' (from 2.0 on, and before), and cAdvisor's."""
+"""Limits by namespace, pod and container: kube-state-metrics' (from 2.0 on, and before), and cAdvisor's. Of the last
+minutes, since a scrape that failed just now leaves nothing to an instant."""
 
 NO_LIMIT: Final = float(1 << 60)
 """cAdvisor writes "no limit" as the largest multiple of a page; nobody has so much memory."""

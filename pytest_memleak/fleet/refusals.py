@@ -42,6 +42,8 @@ def unreachable(name: str, error: Exception, timeout_s: float) -> Unreachable:
         )
     if isinstance(error, httpx.ConnectError):
         return Unreachable(f"{name} does not answer ({words}): is Prometheus running there, and is the port right?")
+    if isinstance(error, httpx.LocalProtocolError):
+        return Unreachable(f"--token or --header cannot be sent to {name} ({words})")
     if isinstance(error, httpx.TooManyRedirects):
         return Unreachable(f"{name} redirects in a circle: it may want a login; give its token by --token")
     return Unreachable(f"{name} broke off or speaks no HTTP ({words}): is it the URL of a Prometheus?")
@@ -72,6 +74,11 @@ def refused(name: str, status: int, found: Any, body: bytes, query: str) -> Exce
             f"{name} answers with a web page: it is no Prometheus, "
             "or a login stands before it; give its token by --token"
         )
+    return not_prometheus(name)
+
+
+def not_prometheus(name: str) -> FleetError:
+    """There was an answer that says something else than an answer does."""
     return FleetError(f"{name} answers, but not as Prometheus' HTTP API does")
 
 

@@ -27,7 +27,7 @@ _CORRECTED_S: Final = 1.0
 DOUBLE: Final = ("replica", "prometheus_replica", "receive_replica", "__replica__", "prometheus")
 """Labels by which two stores that scrape the same process differ."""
 
-_PLACE: Final = ("cluster", "namespace", "pod", "container", "instance", "name", "job")
+_PLACE: Final = ("__name__", "cluster", "namespace", "pod", "container", "instance", "name", "job")
 """Labels that tell one place in a fleet from another. A container that is restarted gets another `id`."""
 
 
@@ -62,8 +62,16 @@ class Place:
 
 
 def labels_of(metric: Mapping[str, str]) -> Labels:
-    """A series' labels as a key, without the metric's name."""
-    return tuple(sorted((name, value) for name, value in metric.items() if name != "__name__"))
+    """A series' labels as a key."""
+    return tuple(sorted(metric.items()))
+
+
+def without_name(found: dict[Labels, Points]) -> dict[Labels, Points]:
+    """The series without the metric's name, which tells none from another unless there are several."""
+    names = {dict(labels).get("__name__") for labels in found}
+    if len(names) > 1:
+        return found
+    return {tuple(pair for pair in labels if pair[0] != "__name__"): points for labels, points in found.items()}
 
 
 def without_doubles(found: dict[Labels, Points]) -> tuple[dict[Labels, Points], int]:
@@ -143,7 +151,7 @@ def _by_fall(points: Points) -> list[tuple[list[float], list[float]]]:
     lives: list[tuple[list[float], list[float]]] = [([], [])]
     before = 0.0
     for when, value in zip(points.times, points.values, strict=True):
-        if value < _FALL * before:
+        if lives[-1][0] and value < _FALL * before:
             lives.append(([], []))
         lives[-1][0].append(when)
         lives[-1][1].append(value)

@@ -6,6 +6,7 @@ shorter spans of time, so that thousands of replicas fit into bounded memory.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import urllib.parse
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from pytest_memleak.fleet.plan import FleetError, Plan
-from pytest_memleak.fleet.refusals import TooMuch, refused, unreachable
+from pytest_memleak.fleet.refusals import TooMuch, not_prometheus, refused, unreachable
 
 # 600,000 points of some 26 characters; as Python's lists and strings they take ten times as much for a moment.
 _MOST_BYTES: Final = 16_000_000
@@ -76,8 +77,9 @@ class Store:
 
     def instant(self, query: str) -> list[tuple[dict[str, str], float]]:
         """The series of a query now."""
-        data = self._asked("query", {"query": query}, query)
-        return [(dict(one["metric"]), float(one["value"][1])) for one in _results(data, "vector") if "value" in one]
+        found = self._results(self._asked("query", {"query": query}, query), "vector")
+        with self._understood():
+            return [(dict(one["metric"]), float(one["value"][1])) for one in found if "value" in one]
 
     def over(self, query: str, start: float, end: float, step: float) -> Iterator[list[Series]]:
         """The series of a query between two times, one or several spans that follow each other."""
@@ -94,16 +96,31 @@ class Store:
                     raise FleetError(f"{error}: narrow it by --selector, or take a longer --step") from None
                 size = (size + 1) // 2
                 continue
-            yield [
-                (dict(one["metric"]), [(float(when), float(value)) for when, value in one.get("values", ())])
-                for one in _results(data, "matrix")
-            ]
+            found = self._results(data, "matrix")
+            with self._understood():
+                part = [
+                    (dict(one["metric"]), [(float(when), float(value)) for when, value in one.get("values", ())])
+                    for one in found
+                ]
+            yield part
             at = last + 1
 
     def names(self) -> list[str]:
         """The metrics it has."""
         found = self._asked("label/__name__/values", {}, "")
         return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+
+    def _results(self, data: Any, kind: str) -> Sequence[Any]:
+        """The series of an answer; of a scalar there are none."""
+        with self._understood():
+            return list(data["result"]) if data["resultType"] == kind else []
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            yield
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            raise not_prometheus(self.name) from None
 
     def _asked(self, path: str, parameters: Mapping[str, str], query: str) -> Any:
         """An answer's data."""
@@ -127,6 +144,9 @@ class Store:
             raise refused(self.name, status, found, body, query)
         warnings = found.get("warnings")
         self.warnings.update(dict.fromkeys(str(one) for one in warnings) if isinstance(warnings, list) else {})
+        if found.get("isPartial"):
+            # VictoriaMetrics' cluster says it so.
+            self.warnings["some of its storage nodes did not answer"] = None
         return found["data"]
 
 
@@ -138,12 +158,6 @@ def _bounded(chunks: Callable[[], Iterator[bytes]], name: str) -> bytes:
         if len(body) > _MOST_BYTES:
             raise TooMuch(f"{name} answers with more than {_MOST_BYTES / 1e6:.0f} MB for a single point in time")
     return bytes(body)
-
-
-def _results(data: Any, kind: str) -> Sequence[Any]:
-    """The series of an answer; of a scalar there are none."""
-    found = data.get("result") if isinstance(data, dict) and data.get("resultType") == kind else None
-    return [one for one in found if isinstance(one, dict) and "metric" in one] if isinstance(found, list) else ()
 
 
 def _time(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +22,20 @@ _LOOKED_AT: Final = 8
 """Types whose samples are traced to their holder: each walk of the heap costs the process 10 ns an object."""
 
 _SAMPLES: Final = 3
-_NODES: Final = 2_000
+
+# Objects that are met on the way up from the samples of a type; a path of a cache or a registry meets some tens.
+_NODES: Final = 500
+
+_MARKED: Final = 12
+"""Types that have grown so far whose instances are told apart from the next reading's, and how many of each."""
+
+_MOST_MARKS: Final = 20_000
+
+_FRESH: Final = 8
+"""New instances of a type that are looked for again: those of requests in flight are gone by then."""
 
 # The longest that a look may hold the process, but for the walk that it is in.
-_LOOK_S: Final = 0.5
+_LOOK_S: Final = 0.25
 
 # Blocks of untracked objects (texts, numbers, arrays): what fluctuates is far below, what matters far above.
 _LEAST_BLOCKS: Final = 1_000
@@ -91,7 +102,10 @@ class _Tracking:
         self._sleep = sleep
         self._readings: list[Reading] = []
         self._pauses: list[float] = []
+        self._look_s: float | None = None
         self._notes: list[str] = []
+        self._marks: dict[str, set[int]] = {}
+        self._fresh: dict[str, list[int]] = {}
 
     def follow(self) -> str:
         """All readings; gives why it ended before its time, or nothing."""
@@ -127,6 +141,7 @@ class _Tracking:
             seconds=times[-1],
             times_s=times,
             pauses_s=tuple(self._pauses),
+            look_s=self._look_s,
             attached_s=tuple(self._way.attached_s),
             python=last.python,
             objects=tuple(reading.objects for reading in readings),
@@ -136,13 +151,20 @@ class _Tracking:
         )
 
     def _take(self) -> None:
-        answer = self._way.ask({"what": "count", "most": self._plan.most, "limit_s": _LOOK_S})
-        self._readings.append(_reading(answer))
-        self._pause(answer)
-
-    def _pause(self, answer: Mapping[str, Any]) -> None:
-        if answer.get("pause_s") is not None:
-            self._pauses.append(float(answer["pause_s"]))
+        grown = [one for one in judging.judge(self._readings) if one.delta > 0] if len(self._readings) > 1 else []
+        mark = [one.name for one in sorted(grown, key=lambda one: -one.delta)[:_MARKED]]
+        answer = self._way.ask({"what": "count", "most": self._plan.most, "mark": mark, "most_marks": _MOST_MARKS})
+        reading = _reading(answer)
+        self._readings.append(reading)
+        if reading.pause_s is not None:
+            self._pauses.append(reading.pause_s)
+        marks = {str(name): set(found) for name, found in answer.get("marks", {}).items()}
+        self._fresh = {
+            name: _spread(sorted(found - self._marks[name]), _FRESH)
+            for name, found in marks.items()
+            if name in self._marks
+        }
+        self._marks = marks
 
     def _wait(self, until: float, start: float) -> None:
         """Sleep, a second at a time, and show how far it is."""
@@ -159,15 +181,18 @@ class _Tracking:
             self._sleep(min(left, 1.0))
 
     def _looked(self, types: Sequence[TypeGrowth]) -> dict[str, Held]:
-        """What is found about samples of the types that leak; those of the user's and of libraries before plain ones."""
+        """What is found about samples of the types that leak, those of modules before the built-in ones."""
         leaking = [one.name for one in types if one.leaks]
         wanted = sorted(leaking, key=lambda name: "." not in name)[:_LOOKED_AT]
         if not wanted:
             return {}
-        order = {"what": "look", "types": wanted, "samples": _SAMPLES, "nodes": _NODES, "limit_s": _LOOK_S}
+        order = {
+            "what": "look", "types": wanted, "samples": _SAMPLES, "nodes": _NODES, "limit_s": _LOOK_S,
+            "fresh": {name: self._fresh[name] for name in wanted if self._fresh.get(name)},
+        }  # fmt: skip
         try:
             answer = self._way.ask(order)
-            self._pause(answer)
+            self._look_s = float(answer["pause_s"])
             return {
                 str(name): Held(
                     path=tuple(map(str, found["path"])), is_garbage=bool(found["garbage"]), site=str(found["site"])
@@ -181,6 +206,11 @@ class _Tracking:
         except (KeyError, TypeError, ValueError, AttributeError):
             self._notes.append("the answer about holders could not be read")
         return {}
+
+
+def _spread(numbers: Sequence[int], most: int) -> list[int]:
+    """Some of them, evenly."""
+    return list(numbers[:: -(-len(numbers) // most) or 1])
 
 
 def _reading(answer: Mapping[str, Any]) -> Reading:
@@ -210,12 +240,12 @@ def _remarks(readings: Sequence[Reading]) -> list[str]:
             f"{format_count(last.objects)} objects: each {last.every}th was counted, and the counts are scaled up"
         )
     blocks = [reading.blocks for reading in readings if reading.blocks is not None]
-    gains = [after - before for before, after in zip(blocks, blocks[1:], strict=False)]
+    gains = [after - before for before, after in itertools.pairwise(blocks)]
     tracked = last.objects - readings[0].objects
     if len(gains) > 1 and min(gains) > 0 and sum(gains) >= max(_LEAST_BLOCKS, 5 * abs(tracked)):
         remarks.append(
-            f"allocated blocks grew by {format_count(sum(gains))} and tracked objects by {format_count(tracked)}: texts, "
-            "bytes or numbers accumulate, which the garbage collector does not track; "
+            f"allocated blocks grew by {format_count(sum(gains))} and tracked objects by {format_count(tracked)}: "
+            "texts, bytes or numbers accumulate, which the garbage collector does not track; "
             "a container that holds them may be one object that gains entries"
         )
     return remarks

@@ -141,7 +141,7 @@ def _root_of(pid: int) -> Path | None:
     """The root folder of another mount namespace, through /proc; None where it is ours."""
     mine, theirs = Path("/proc/self/ns/mnt"), Path(f"/proc/{pid}/ns/mnt")
     try:
-        if not mine.exists() or os.readlink(mine) == os.readlink(theirs):
+        if not mine.exists() or mine.readlink() == theirs.readlink():
             return None
     except OSError:
         return None

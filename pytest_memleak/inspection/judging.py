@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -50,7 +51,7 @@ def judge(readings: Sequence[Reading]) -> list[TypeGrowth]:
 
 
 def _judged(name: str, counts: tuple[int, ...], every: int) -> TypeGrowth:
-    gains = [after - before for before, after in zip(counts, counts[1:], strict=False)]
+    gains = [after - before for before, after in itertools.pairwise(counts)]
     if len(counts) < LEAST_READINGS or min(gains) <= 0:
         return TypeGrowth(name=name, counts=counts, leaks=False)
     plain = name in _PLAIN

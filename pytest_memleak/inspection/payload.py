@@ -8,18 +8,21 @@ them is released by us instead of by its owner.
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing is not imported there
+    from typing import Any
 
-def main(order):
-    # type: (dict) -> None
-    """Carry out an order and write the answer. `count`, or `look` with `types`; `most` objects, `limit_s`, `answer`."""
+
+def main(order: "dict[Any, Any]") -> None:
+    """Carry out an order (`count` or `look`) and write the answer into the file that it names."""
     missing = [name for name in ("gc", "os", "time", "_thread", "_tracemalloc") if name not in sys.modules]
+    import _thread
     import gc
     import os
     import time
 
-    import _thread
-
     began = time.perf_counter()
+    blocks = sys.getallocatedblocks()  # before any of ours
     interrupted = False
     switch_s, collecting = sys.getswitchinterval(), gc.isenabled()
     # No collection while we allocate: it would run finalizers, and count as our pause.
@@ -27,23 +30,23 @@ def main(order):
     # Longer than most readings take, and short where another thread gets the interpreter once more before it holds.
     sys.setswitchinterval(0.5)
     try:
-        answer = _count(order) if order["what"] == "count" else _look(order, began + order["limit_s"])
+        answer = _count(order) if order["what"] == "count" else _look(order, time.perf_counter() + order["limit_s"])
     except (KeyboardInterrupt, GeneratorExit):
         # A signal's handler ran among our frames: what it raised belongs to the program, and comes again below.
         interrupted = True
         answer = {"error": "a signal interrupted it"}
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (whatever it is, the target must not see it)
         answer = {"error": type.__dict__["__qualname__"].__get__(type(error))}
     finally:
         sys.setswitchinterval(switch_s)
         if collecting:
             gc.enable()
     answer["collecting"] = collecting
-    answer["blocks"] = sys.getallocatedblocks() if hasattr(sys, "getallocatedblocks") else None
-    answer["python"] = "%d.%d.%d" % sys.version_info[:3]
+    answer["blocks"] = blocks
+    answer["python"] = ".".join(map(str, sys.version_info[:3]))
     answer["pid"] = os.getpid()
     answer["pause_s"] = time.perf_counter() - began
-    try:
+    try:  # noqa: SIM105  (contextlib need not be imported there)
         _write(order["answer"], answer, os)
     except OSError:
         pass  # whoever asked has gone, and his folder with him
@@ -54,8 +57,7 @@ def main(order):
         _thread.start_new_thread(_thread.interrupt_main, ())
 
 
-def _write(path, answer, os):
-    # type: (str, dict, object) -> None
+def _write(path: str, answer: "dict[Any, Any]", os: "Any") -> None:
     part = path + ".part"
     # Plain values only: their repr is Python's own, and json need not be imported.
     data = repr(answer).encode("ascii", "backslashreplace")
@@ -68,8 +70,7 @@ def _write(path, answer, os):
     os.rename(part, path)
 
 
-def _count(order):
-    # type: (dict) -> dict
+def _count(order: "dict[Any, Any]") -> "dict[Any, Any]":
     """Objects by type; above `most` of them each n-th, scaled up."""
     import gc
 
@@ -78,7 +79,8 @@ def _count(order):
     every = -(-found // order["most"]) or 1
     if every > 1:
         objects = objects[::every]
-    by_id, kinds = {}, {}
+    by_id: dict[int, int] = {}
+    kinds: dict[int, type] = {}
     # In chunks, each a walk in C: a list of all their types at once would double the memory of the list itself.
     for start in range(0, len(objects), 65536):
         for kind in map(type, objects[start : start + 65536]):
@@ -89,25 +91,46 @@ def _count(order):
             else:
                 by_id[number] = 1
                 kinds[number] = kind
+    marks = _marked(objects, kinds, order)
     del objects
-    counts = {}
+    counts: dict[str, int] = {}
     for number, count in by_id.items():
         name = _name(kinds[number])
         counts[name] = counts.get(name, 0) + count * every
     kinds.clear()
-    return {"counts": counts, "objects": found, "every": every}
+    return {"counts": counts, "objects": found, "every": every, "marks": marks}
 
 
-def _text(value):
-    # type: (object) -> str
+def _marked(objects: "list[Any]", kinds: "dict[int, type]", order: "dict[Any, Any]") -> "dict[str, list[int]]":
+    """The addresses of the instances of some types, so that two readings show which are new; at most so many each.
+
+    Of more, those whose address is divisible by something: the same ones at each reading.
+    """
+    wanted = {number: _name(kind) for number, kind in kinds.items() if _name(kind) in order["mark"]}
+    marks: dict[str, list[int]] = {name: [] for name in wanted.values()}
+    if not wanted:
+        return marks
+    for thing in objects:
+        name = wanted.get(id(type(thing)))
+        if name is not None:
+            marks[name].append(id(thing))
+    del thing
+    for name in marks:
+        divisor = 1
+        while len(marks[name]) > order["most_marks"]:
+            divisor *= 2
+            marks[name] = [number for number in marks[name] if not (number >> 4) % divisor]
+    return marks
+
+
+def _text(value: "Any") -> str:
     """An exact str of what is one, or of a subclass of it, without its own methods."""
     if not issubclass(type(value), str):
         return ""
     return str.encode(value, "ascii", "backslashreplace").decode("ascii")[:200]
 
 
-def _name(kind):
-    # type: (type) -> str
+def _name(kind: type) -> str:
     """The type's name, with its module unless it is a built-in one."""
     qualified = _text(type.__dict__["__qualname__"].__get__(kind)) or "?"
     try:
@@ -117,8 +140,7 @@ def _name(kind):
     return qualified if module in ("", "builtins") else module + "." + qualified
 
 
-def _look(order, deadline):
-    # type: (dict, float) -> dict
+def _look(order: "dict[Any, Any]", deadline: float) -> "dict[Any, Any]":
     """For each type that is asked for, what leads to its newest old instances, and where one was allocated."""
     import time
 
@@ -136,17 +158,27 @@ def _look(order, deadline):
     return {"held": found}
 
 
-def _samples(order, deadline):
-    # type: (dict, float) -> dict
+def _samples(order: "dict[Any, Any]", deadline: float) -> "dict[Any, Any]":
     """Some instances of each type by its name."""
     import gc
     import time
 
     objects = gc.get_objects()
-    names, samples, open_types = {}, {}, set(order["types"])
-    # From the end: the youngest of the oldest generation has outlived its request, unlike the young generations' own.
+    names: dict[int, str] = {}
+    samples: dict[str, list[Any]] = {}
+    open_types = set(order["types"])
+    fresh = {number for found in order["fresh"].values() for number in found}
+    if fresh:
+        for thing in objects:
+            if id(thing) in fresh and len(samples.get(_name(type(thing)), ())) < order["samples"]:
+                name = _name(type(thing))
+                if id(thing) in order["fresh"].get(name, ()):
+                    samples.setdefault(name, []).append(thing)
+        thing = None
+        open_types.difference_update(samples)
+    # Where none is known to be new, from the end: the oldest generation has outlived its requests.
     for index in range(len(objects) - 1, -1, -1):
-        if not open_types or not index % 65536 and time.perf_counter() > deadline:
+        if not open_types or (not index % 65536 and time.perf_counter() > deadline):
             break
         kind = type(objects[index])
         number = id(kind)
@@ -160,21 +192,19 @@ def _samples(order, deadline):
     return samples
 
 
-def _site(sample):
-    # type: (object) -> str
+def _site(sample: "Any") -> str:
     """Where a sample was allocated, the nearest line outside installed packages; empty where it is not traced."""
     import _tracemalloc
 
     if not _tracemalloc.is_tracing():
         return ""
     frames = _tracemalloc._get_object_traceback(sample) or ()
-    places = ["%s:%d" % (_text(frame[0]), frame[1]) for frame in frames]
+    places = [_text(frame[0]) + f":{frame[1]}" for frame in frames]
     own = [place for place in places if "site-packages" not in place and "lib/python3" not in place]
     return (own or places or [""])[0]
 
 
-def _climb(samples, others, deadline, most):
-    # type: (list, list, float, int) -> tuple
+def _climb(samples: "list[Any]", others: "list[Any]", deadline: float, most: int) -> "tuple[Any, ...]":
     """Breadth first from the samples up to a module's variable; all of them at once, one walk of the heap a level.
 
     Gives the path, all that was met, and whether the walk came to its end without a module or a running function.
@@ -218,13 +248,11 @@ def _climb(samples, others, deadline, most):
     return [], list(objects.values()), is_whole
 
 
-def _is_own_frame(owner):
-    # type: (object) -> bool
+def _is_own_frame(owner: "Any") -> bool:
     return _name(type(owner)) == "frame" and owner.f_code.co_filename == "<memleak>"
 
 
-def _function_of(owner):
-    # type: (object) -> str
+def _function_of(owner: "Any") -> str:
     """The function whose frame an object is or has: what a request in flight holds is no garbage."""
     attribute = {
         "frame": "f_code",
@@ -238,8 +266,7 @@ def _function_of(owner):
     return _text(getattr(code, "co_qualname", "") or getattr(code, "co_name", "")) or "?"
 
 
-def _is_garbage(nodes):
-    # type: (list) -> bool
+def _is_garbage(nodes: "list[Any]") -> bool:
     """Whether nothing but themselves refers to any of these objects: what the collector asks, in its own way.
 
     A running function's variables, and what C code keeps, are seen by no walk, but they count as references.
@@ -259,25 +286,23 @@ def _is_garbage(nodes):
     return all(count <= left[-1] for count in left)
 
 
-def _modules():
-    # type: () -> dict
+def _modules() -> "dict[Any, Any]":
     """The names of the modules by the id of their dict."""
     module = type(sys)
-    get = module.__dict__["__dict__"].__get__
+    get: Any = module.__dict__["__dict__"].__get__  # type: ignore[index]
     return {id(get(one)): _text(name) for name, one in list(sys.modules.items()) if issubclass(type(one), module)}
 
 
-def _path(owner, objects, leads_to, module):
-    # type: (object, dict, dict, str) -> list
+def _path(owner: "Any", objects: "dict[Any, Any]", leads_to: "dict[Any, Any]", module: str) -> "list[Any]":
     """`shop.cart.CARTS (dict)`, or a running function, then the type of each step, down to the sample's."""
     number = leads_to[id(owner)]
     child = objects[number]
     if module:
         # By identity, so that no __eq__ runs.
         name = next((_text(key) for key, value in dict.items(owner) if value is child), "?")
-        words = ["%s.%s (%s)" % (module, name, _name(type(child)))]
+        words = [f"{module}.{name} ({_name(type(child))})"]
     else:
-        words = ["%s %s" % (_name(type(owner)), _function_of(owner)), _name(type(child))]
+        words = [f"{_name(type(owner))} {_function_of(owner)}", _name(type(child))]
     while number in leads_to:
         number = leads_to[number]
         words.append(_name(type(objects[number])))

@@ -99,12 +99,13 @@ def _of_kernel(line: bytes) -> Death | None:
 def _of_container(line: bytes) -> Death | None:
     match = _DOCKER.search(line)
     if match is not None:
-        name = _DOCKER_NAME.search(match[1] or b"")
-        return Death(OOM_KILLED, name=name[1].decode("utf-8", "replace") if name else "", is_limit=True)
+        found = _DOCKER_NAME.search(match[1] or b"")
+        return Death(OOM_KILLED, name=found[1].decode("utf-8", "replace") if found else "", is_limit=True)
     if b"OOMKill" not in line:
         return None
     match = _PODS.match(line)
     if match is not None:
-        return Death(OOM_KILLED, name=b"/".join(part for part in match.groups() if part).decode(), is_limit=True)
+        name = b"/".join(part for part in match.groups() if part).decode("utf-8", "replace")
+        return Death(OOM_KILLED, name=name, is_limit=True)
     match = _POD.search(line)
     return Death(OOM_KILLED, name=match[1].decode("utf-8", "replace") if match else "", is_limit=True)

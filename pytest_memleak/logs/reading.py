@@ -8,16 +8,15 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pytest_memleak.logs import deaths, figures, records, tables, whose
+from pytest_memleak.logs.aftermath import Deaths, Told
 from pytest_memleak.logs.candidates import Candidates
 from pytest_memleak.logs.own_patterns import MOST_LINE as MOST_OWN
 from pytest_memleak.logs.own_patterns import Found, OwnPattern
-from pytest_memleak.logs.series import Book, Life, SeriesName
+from pytest_memleak.logs.series import Book, SeriesName
 from pytest_memleak.logs.times import Clock, parse_time
 
 MOST_LINE: Final = 1_000_000
 """Bytes of a line: of a longer one the first 4,096 are read, as text."""
-
-MOST_DEATHS: Final = 1000
 
 _BACK: Final = 3
 """Lines before one without a time in which it is looked for: a record of several lines has it in its first."""
@@ -30,34 +29,6 @@ _VAIN: Final = 200
 
 # What `date` prints between two tables is shorter.
 _SHORT: Final = 80
-
-# Two lines of the kernel about one death are this near.
-_SAME_DEATH: Final = 5
-
-
-@dataclasses.dataclass(slots=True)
-class Told:
-    """A death with what preceded it: the life, as it was then."""
-
-    death: deaths.Death
-    source: str
-    file: str
-    line: int
-    """In the file."""
-
-    when: str
-    text: str
-    life: tuple[SeriesName, Life] | None = None
-    first: float = 0.0
-    last: float = 0.0
-    seconds: float | None = None
-    readings: int = 0
-
-    def take(self, found: tuple[SeriesName, Life]) -> None:
-        """Keep what the life was like."""
-        life = found[1]
-        self.life, self.first, self.last, self.readings = found, life.first, life.last, life.count
-        self.seconds = life.last_s - life.first_s if life.is_timed else None
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,8 +45,7 @@ class LogReading:
 
     def __init__(self, *, year: int, bare: float | None = None, patterns: Sequence[OwnPattern] = ()) -> None:
         self.book = Book()
-        self.deaths: list[Told] = []
-        self.more_deaths = 0
+        self.deaths = Deaths(self.book)
         self.size = 0
         self.lines = 0
         self.broken = 0
@@ -126,14 +96,6 @@ class LogReading:
         if self._carry:
             self._lines(self._carry + b"\n")
         self._carry = b""
-
-    def finish(self) -> None:
-        """Look for what preceded the deaths that were told in other logs than the figures."""
-        for told in self.deaths:
-            if told.life is None:
-                found = self.book.latest(None, told.death.pid, told.death.name)
-                if found is not None:
-                    told.take(found)
 
     def _lines(self, block: bytes) -> None:
         if self._is_new:
@@ -297,43 +259,10 @@ class LogReading:
             return True
         if time_s is None:
             self._time(line)
-        self._death(found, line)
-        return True
-
-    def _death(self, death: deaths.Death, line: bytes) -> None:
-        for told in self.deaths[-_SAME_DEATH:]:
-            if (
-                death.pid
-                and told.death.pid == death.pid
-                and told.source == self._source
-                and told.death.kind == death.kind
-            ):
-                told.death = _joined(told.death, death)
-                return
-        if len(self.deaths) >= MOST_DEATHS:
-            self.more_deaths += 1
-            return
         number = self._where.lines_before + self._where.block.count(b"\n", 0, self._where.start) + 1
-        text = line[:400].decode("utf-8", "replace")
         said = self._clock.said.decode("utf-8", "replace").strip("[] ")
-        told = Told(death, self._source, self._file, number, said, text)
-        found = self.book.latest(self._source, death.pid, death.name)
-        if found is not None:
-            told.take(found)
-            self.book.end(self._source, found[0].owner)
-        self.deaths.append(told)
-
-
-def _joined(one: deaths.Death, other: deaths.Death) -> deaths.Death:
-    """What two lines tell of one death."""
-    return deaths.Death(
-        one.kind,
-        one.pid,
-        one.name or other.name,
-        max(one.level, other.level),
-        one.cgroup or other.cgroup,
-        one.is_limit or other.is_limit,
-    )
+        self.deaths.take(Told(found, self._source, self._file, number, said, line[:400].decode("utf-8", "replace")))
+        return True
 
 
 def _spans(block: bytes) -> Iterator[tuple[int, int]]:

@@ -21,8 +21,8 @@ NOBODY: Final = Owner()
 
 # A pid in brackets is gunicorn's `[time] [pid] [LEVEL]` and syslog's `python[pid]:`; the kernel's time has a point.
 _PID: Final = re.compile(
-    rb"""[pP][iI][dD]["']?[ \t]?[=:#]?[ \t]?["']?(\d{1,10})\b|[\s\w)]\[(\d{1,10})\](?=[:\s])|"""
-    rb"""\b[pP]rocess[ =:#]{1,2}\[?(\d{1,10})\b|"""
+    rb"""(?<![A-Za-z])[pP][iI][dD]["']?[ \t]?[=:#]?[ \t]?["']?(\d{1,10})\b|(?<!\S)\[(\d{1,10})\](?=\s)|"""
+    rb"""\w\[(\d{1,10})\]: |\b[pP]rocess(?: ?\[|[=:#] ?)(\d{1,10})\b|"""
     rb"""\b((?:ForkPoolWorker|SpawnPoolWorker|SpawnProcess|ForkProcess)-[\d:]{1,16})"""
 )
 _POD: Final = re.compile(
@@ -51,9 +51,9 @@ def of_text(line: bytes) -> Owner:
     name = place[1].decode("utf-8", "replace") if place else ""
     if process is None:
         return Owner(name, 0) if name else NOBODY
-    if process[4]:
-        return Owner(process[4].decode(), 0)
-    return Owner(name, int(process[1] or process[2] or process[3]))
+    if process[5]:
+        return Owner(process[5].decode(), 0)
+    return Owner(name, int(process[1] or process[2] or process[3] or process[4]))
 
 
 def of_record(record: Mapping[str, Any], around: Owner = NOBODY) -> Owner:

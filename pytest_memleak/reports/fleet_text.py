@@ -12,7 +12,7 @@ from pytest_memleak.reports.text import field, wrapped
 from pytest_memleak.reports.watch_text import VERDICTS, gib
 from pytest_memleak.units import format_bytes, format_count, format_rate, format_seconds
 
-_WIDTHS: Final = (4, 7, 9, 9, 8, 13, 12)
+_WIDTHS: Final = (4, 7, 8, 8, 8, 13, 8)
 _LEAST_NAME: Final = 12
 
 _HOUR_S: Final = 3600.0
@@ -92,7 +92,7 @@ def _table(deployments: Sequence[Deployment], *, per_hour: bool, width: int) -> 
             format_bytes(deployment.level),
             deployment.severity.value,
             VERDICTS[deployment.outcome] if deployment.judged else "too short",
-            "-" if forecast is None else format_seconds(forecast.seconds),
+            "-" if forecast is None else _soon(forecast.seconds),
         )
         yield _line(_cut(deployment.name, room), cells[:used], room)
 
@@ -100,6 +100,14 @@ def _table(deployments: Sequence[Deployment], *, per_hour: bool, width: int) -> 
 def _line(name: str, cells: Sequence[str], room: int) -> str:
     row = " ".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=False))
     return f"  {name:<{room}} {row}"
+
+
+def _soon(seconds: float) -> str:
+    """In a cell, where the sentence below has it exactly: `now`, `40 min`, `23 h`, `12 d`."""
+    for unit_s, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds else "now"
 
 
 def _cut(name: str, room: int) -> str:
@@ -116,29 +124,35 @@ def _sentences(deployment: Deployment, *, per_hour: bool) -> Iterator[str]:
     if not leaking:
         return
     rate = rate_words(deployment.rate, per_hour=per_hour)
-    if deployment.spread is Spread.SAME:
-        who = "both replicas" if len(leaking) == 2 else f"all {format_count(len(leaking))} replicas"
-        words = f"{who} of {name} leak at the same rate, {rate}: the leak follows the code and not a replica's traffic"
-    elif deployment.spread is Spread.ONE:
-        words = f"{_who(leaking)}, the only replica of {name} that was judged, leaks {rate}"
+    which = "" if deployment.judged == len(deployment.replicas) else " that could be judged"
+    if deployment.spread is Spread.ONE:
+        words = f"{_who(leaking)}, the only replica of {name}{which}, leaks {rate}"
     elif deployment.spread is Spread.SOME:
         verb = "leaks" if len(leaking) == 1 else "leak"
-        words = f"{format_count(len(leaking))} of {format_count(deployment.judged)} replicas of {name} {verb}, "
+        words = f"{format_count(len(leaking))} of {format_count(deployment.judged)} replicas of {name}{which} {verb}, "
         words += f"{_who(leaking)}, at up to {rate}: the leak follows what these do and the others do not"
     else:
-        slowest = min((replica.verdict.rate for replica in leaking), key=lambda one: one.value)
-        words = f"all {format_count(len(leaking))} replicas of {name} leak, "
-        words += (
-            f"from {rate_words(slowest, per_hour=per_hour)} to {rate_words(leaking[0].verdict.rate, per_hour=per_hour)}"
-        )
-        if deployment.spread is Spread.DIFFERENT:
-            words += ": the rates differ beyond chance, so that the leak follows a replica's traffic or task"
+        who = "both" if len(leaking) == 2 else f"all {format_count(len(leaking))}"
+        words = f"{who[:1].upper()}{who[1:]} replicas of {name}{which} leak"
+        words += _compared(deployment, rate, per_hour=per_hour)
     forecast = deployment.forecast
     if forecast is not None:
         first = min(leaking, key=lambda one: one.forecast.seconds if one.forecast else float("inf"))
         when = f"in {format_seconds(forecast.seconds)}" if forecast.seconds else "now"
         words += f"; {first.name} meets its limit of {gib(forecast.limit_bytes)} {when}"
-    yield f"{words[:1].upper()}{words[1:]}." if deployment.spread is not Spread.ONE else f"{words}."
+    yield f"{words}."
+
+
+def _compared(deployment: Deployment, rate: str, *, per_hour: bool) -> str:
+    """How the rates of replicas that all leak compare."""
+    if deployment.spread is Spread.SAME:
+        return f" at the same rate, {rate}: the leak follows the code and not a replica's traffic"
+    rates = sorted((replica.verdict.rate for replica in deployment.leaking), key=lambda one: one.value)
+    slowest, fastest = (rate_words(one, per_hour=per_hour) for one in (rates[0], rates[-1]))
+    words = f", from {slowest} to {fastest}"
+    if deployment.spread is Spread.DIFFERENT:
+        words += ": the rates differ beyond chance, so that the leak follows a replica's traffic or task"
+    return words
 
 
 def _who(replicas: Sequence[Replica]) -> str:

@@ -95,11 +95,13 @@ def _measured(result: ObjectsResult, width: int) -> Iterator[str]:
     yield from field("read", f"{words}{result.way}{objects}", width)
     stops = []
     if result.pauses_s:
-        stops.append(f"{_ms(result.pauses_s)} at most to count and look")
+        stops.append(f"{_ms(result.pauses_s)} at most for a count")
+    if result.look_s is not None:
+        stops.append(f"{_ms([result.look_s])} to look for holders")
     if result.attached_s:
         stops.append(f"{_ms(result.attached_s)} at most while gdb was attached ({len(result.attached_s)} times)")
     if stops:
-        yield from field("pause", "; ".join(stops), width)
+        yield from field("pause", ", ".join(stops), width)
 
 
 def _ms(seconds: Sequence[float]) -> str:

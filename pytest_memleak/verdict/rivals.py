@@ -26,16 +26,27 @@ MOST_POINTS: Final = 120
 """Medians of batches stand for more readings than that: shapes show in fewer, and the search stays short."""
 
 # A richer shape is preferred when it explains so much more, for each figure that it takes: BIC's ln(120) = 4.8 for the
-# figure and as much again for having been searched among some fifty places.
+# figure and as much again for having been searched among some fifty places. The place counts as a figure; of a wave's
+# five, its phase and overtone are seldom both needed.
 _PRICE: Final = 9.6
+_FIGURES: Final = 2
+_WAVE_FIGURES: Final = 3
+
+# What rounding leaves of a line that fits, as a share of the range: no shape is better than that.
+_ROUNDING: Final = 1e-9
 
 # Stairs are compared up to so many steps; from ten on, several to each third, growth by steps is growth.
 _MOST_STAIRS: Final = 6
 
+# Closer to an end, a bend is a step's or an outlier's.
+_BEND_ENDS: Final = 0.08
+
 # A reading this many spreads off the median of the five around it is an outlier.
 _OUTLIER: Final = 5.0
 _MAD: Final = 1.4826
-_MOST_LEFT: Final = 0.8
+
+# Where more than every fifth were one, they are what the level does.
+_LEAST_KEPT: Final = 0.8
 
 _MOST_CORRELATED: Final = 0.95
 """As in `settled`: beyond, no interval covers what a random walk does."""
@@ -71,19 +82,19 @@ def points(times: Floats, values: Floats) -> tuple[Floats, Floats]:
     # Both neighbours have to be far from it: the first reading after a step is none.
     alone = np.minimum(np.abs(np.diff(y, prepend=y[1])), np.abs(np.diff(y, append=y[-2])))
     spread = _MAD * float(np.median(np.abs(np.diff(y) - np.median(np.diff(y))))) / math.sqrt(2)
-    kept = (off <= _OUTLIER * spread) | (alone <= _OUTLIER * spread)
-    if kept.mean() < _MOST_LEFT:
-        return x, y
-    return x[kept], y[kept]
+    limit = max(_OUTLIER * spread, _ROUNDING * float(np.ptp(y)))
+    kept = (off <= limit) | (alone <= limit)
+    return (x[kept], y[kept]) if kept.mean() >= _LEAST_KEPT else (x, y)
 
 
 def best(x: Floats, y: Floats) -> Fit:
     """The shape that explains most for its price."""
     line = fit("line", x, y, [])
     found, gain = line, 0.0
+    least = x.size * (_ROUNDING * float(np.ptp(y))) ** 2 + 1e-300
     for rival in _rivals(x, y):
-        extra = 2 if rival.kind != "wave" else 3
-        more = rival.freely * math.log(max(line.squares, 1e-300) / max(rival.squares, 1e-300)) - _PRICE * extra
+        price = _PRICE * (_WAVE_FIGURES if rival.kind == "wave" else _FIGURES)
+        more = rival.freely * math.log((line.squares + least) / (rival.squares + least)) - price
         if more > gain:
             found, gain = rival, more
     return found
@@ -93,7 +104,9 @@ def _rivals(x: Floats, y: Floats) -> Iterator[Fit]:
     """The best of each kind but the line."""
     inner = x[3:-3][:: max(1, x.size // 60)]
     yield _best_place(x, y, "step", inner)
-    yield _best_place(x, y, "bend", inner[(inner > 0.08) & (inner < 0.92)])
+    bends = inner[(inner > _BEND_ENDS) & (inner < 1 - _BEND_ENDS)]
+    if bends.size:
+        yield _best_place(x, y, "bend", bends)
     yield _best_place(x, y, "warm-up", np.geomspace(0.01, 0.2, 12))
     if x.size >= 24:
         # Five points to a wave, and more than three waves: fewer are no rhythm.
@@ -191,7 +204,10 @@ def stairs(x: Floats, y: Floats) -> float:
     """How much better a few flat stairs explain the points than a line does, above their price; negative: worse."""
     line = fit("line", x, y, [])
     count = x.size
-    sums, squares = np.concatenate([[0.0], np.cumsum(y - y.mean())]), np.concatenate([[0.0], np.cumsum((y - y.mean()) ** 2)])
+    sums, squares = (
+        np.concatenate([[0.0], np.cumsum(y - y.mean())]),
+        np.concatenate([[0.0], np.cumsum((y - y.mean()) ** 2)]),
+    )
     sizes = np.maximum(1, np.arange(count + 1)[None, :] - np.arange(count + 1)[:, None])
     cost = squares[None, :] - squares[:, None] - (sums[None, :] - sums[:, None]) ** 2 / sizes
     # A stair of fewer than two points is an outlier.
@@ -207,7 +223,7 @@ def stairs(x: Floats, y: Floats) -> float:
 
 def lowest(y: Floats) -> Floats:
     """The lowest of each eighth: what stays when a sawtooth has fallen."""
-    return np.array([part.min() for part in np.array_split(y, 8)])
+    return np.array([np.min(part) for part in np.array_split(y, 8)])
 
 
 def bend_back(x: Floats, y: Floats) -> tuple[float, float]:

@@ -42,9 +42,6 @@ _END: Final = 3
 _MOST_TIMES: Final = 2_000
 """Of lives added up: more would be batched again at once."""
 
-_GAP: Final = 3.0
-"""Longest wait for a reading, in intervals, before the time counts as one when nobody lived."""
-
 _REASONS: Final = {
     "fading": "the growth fades towards the end, as that of a cache that fills",
     "late": "the growth began, or rose, late in that time",
@@ -124,7 +121,8 @@ def _opinion(times: Floats, values: Floats, limit_per_s: float) -> Opinion:
         why = f"{times.size} readings are too few to tell growth from chance: it takes {LEAST_READINGS}, better 30"
         return dataclasses.replace(found, why=why)
     if float(np.ptp(values)) == 0:
-        return found if first.outcome is Outcome.CLEAN else dataclasses.replace(found, outcome=Outcome.CLEAN)
+        nothing = Estimate(value=0.0, low=0.0, high=0.0)
+        return Opinion(outcome=Outcome.CLEAN, rate=nothing, gained=0.0, shape="flat")
     length_s = float(times[-1] - times[0])
     parts = apart(*rivals.points(times, values))
     allowed = limit_per_s * length_s
@@ -139,7 +137,8 @@ def _opinion(times: Floats, values: Floats, limit_per_s: float) -> Opinion:
     if parts.slope.high <= allowed and not late:
         return dataclasses.replace(second, outcome=Outcome.CLEAN, shape="flat")
     if parts.slope.low <= allowed:
-        return found
+        unclear = dataclasses.replace(second, outcome=Outcome.INCONCLUSIVE, shape="unclear")
+        return unclear if first.shape == "too short" else found
     shape = doubt(parts)
     outcome = Outcome.INCONCLUSIVE if shape else Outcome.LEAK
     return dataclasses.replace(second, outcome=outcome, shape=shape or "linear")
@@ -158,7 +157,9 @@ def _together(lives: Sequence[tuple[Floats, Floats]], limit_per_s: float) -> Opi
     if found.outcome is not Outcome.LEAK:
         return found
     # Caches that fill again in every life add up to growth without an end.
-    alone = [(_opinion(*life, 0.0), float(life[0][-1] - life[0][0])) for life in lives if life[0].size >= LEAST_READINGS]
+    alone = [
+        (_opinion(*life, 0.0), float(life[0][-1] - life[0][0])) for life in lives if life[0].size >= LEAST_READINGS
+    ]
     fading = sum(length for one, length in alone if one.shape == "fading")
     if 2 * fading > sum(length for _, length in alone) > 0:
         return dataclasses.replace(found, outcome=Outcome.INCONCLUSIVE, shape="fading", why="")

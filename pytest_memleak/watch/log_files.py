@@ -10,7 +10,7 @@ import io
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, cast
 
@@ -24,6 +24,7 @@ BLOCK: Final = 1 << 18
 """Bytes read at once: what the search for candidates makes of them still fits a processor's cache."""
 
 _SNIFFED: Final = 1 << 16
+_LONGEST_MAGIC: Final = 5
 _MOST_CONTROL: Final = 0.1
 """More control characters than this share is no text: a log with colours has 5 % of them."""
 
@@ -120,7 +121,7 @@ def blocks(file: LogFile) -> Iterator[bytes]:
 
 
 def _unpacked(raw: IO[bytes], name: str) -> Iterator[bytes]:
-    first = _read(raw, _SNIFFED)
+    first = _read(raw, _LONGEST_MAGIC)
     for start, kind in _UNKNOWN.items():
         if first.startswith(start):
             raise LogError(f"{name} is compressed with {kind}: unpack it, and give it as `-` on standard input")
@@ -146,7 +147,7 @@ class _Joined(io.RawIOBase):
     """A stream whose first bytes were read already: a pipe cannot be read twice."""
 
     def __init__(self, first: bytes, raw: IO[bytes]) -> None:
-        self._first, self._raw = first, raw
+        self._first, self._read1 = first, getattr(raw, "read1", raw.read)
 
     def readable(self) -> bool:
         """It is, and nothing else."""
@@ -158,23 +159,25 @@ class _Joined(io.RawIOBase):
         if self._first:
             taken, self._first = self._first[: len(view)], self._first[len(view) :]
         else:
-            taken = self._raw.read(len(view)) or b""
+            taken = self._read1(len(view)) or b""
         view[: len(taken)] = taken
         return len(taken)
 
 
 def _all(stream: IO[bytes]) -> Iterator[bytes]:
-    while block := stream.read(BLOCK):
+    read1: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
+    # What is there is given at once: a pipe may wait for long, and what is packed may be damaged behind it.
+    while block := read1(BLOCK):
         yield block
 
 
 def _read(raw: IO[bytes], size: int) -> bytes:
-    """The first bytes, all of `size` where there are so many: a pipe gives them piece by piece."""
-    parts = []
-    while size > 0 and (part := raw.read(size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+    """The first bytes, `size` at least where there are so many: a pipe gives them piece by piece."""
+    read1: Callable[[int], bytes] = getattr(raw, "read1", raw.read)
+    first = b""
+    while len(first) < size and (part := read1(_SNIFFED)):
+        first += part
+    return first
 
 
 def _zstd(stream: IO[bytes], name: str) -> Iterator[bytes]:

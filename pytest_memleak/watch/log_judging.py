@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from pytest_memleak.logs import keys
+from pytest_memleak.logs.aftermath import Told
 from pytest_memleak.logs.own_patterns import OwnPattern
-from pytest_memleak.logs.reading import LogReading, Told
+from pytest_memleak.logs.reading import LogReading
 from pytest_memleak.logs.series import MOST_LIVES, Life, SeriesName
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_logs import Death, LogResult, LogSeries
@@ -92,14 +93,14 @@ def analyse(plan: LogPlan) -> LogResult:
 
 def conclude(plan: LogPlan, reading: LogReading, notes: Sequence[str], ended_early: str) -> LogResult:
     """Judge what was read. Raises LogError when there is nothing to judge: no bytes, no figure."""
-    reading.finish()
+    reading.deaths.finish()
     names = ", ".join(STDIN_NAME if file.path == STDIN else file.path for file in plan.files)
     if not reading.size:
         raise LogError(f"{_few(names)} {'is' if len(plan.files) == 1 else 'are'} empty: nothing to judge")
-    if not reading.book.lives and not reading.deaths:
+    if not reading.book.lives and not reading.deaths.told:
         raise LogError(_nothing(_few(names), reading, plan))
     series = sorted(_series(reading, plan), key=_how_bad)
-    deaths = tuple(_death(told) for told in reading.deaths)
+    deaths = tuple(_death(told) for told in reading.deaths.told)
     outcome, why = _overall(series, deaths)
     logs = list(dict.fromkeys(file.log for file in plan.files))
     return LogResult(
@@ -270,7 +271,7 @@ def _notes(reading: LogReading, plan: LogPlan, series: Sequence[LogSeries]) -> I
     if reading.book.restarts_seen:
         count = format_count(reading.book.restarts_seen)
         yield f"falls by more than half, back to the start, count as restarts: {count}"
-    if reading.more_deaths:
-        yield f"{format_count(reading.more_deaths)} more deaths are not listed"
+    if reading.deaths.more:
+        yield f"{format_count(reading.deaths.more)} more deaths are not listed"
     if plan.patterns:
         yield "--pattern saw the first 4,096 bytes of a line; the built-in forms were not looked for"

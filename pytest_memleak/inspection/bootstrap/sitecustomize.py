@@ -9,8 +9,7 @@ import os
 import sys
 
 
-def _serve(path):
-    # type: (str) -> None
+def _serve(path: str) -> None:
     """Wait at the pipe: opening it blocks, without the interpreter's lock, until somebody writes."""
     while True:
         try:
@@ -26,17 +25,16 @@ def _serve(path):
                 text += part
         finally:
             os.close(number)
-        try:
+        try:  # noqa: SIM105  (contextlib is not loaded yet)
             exec(text.decode(), {})
-        except Exception:
+        except Exception:  # noqa: BLE001  (the statement answers for itself; the thread goes on)
             pass
 
 
-def _start():
-    # type: () -> None
+def _start() -> None:
     import _thread
 
-    path = os.path.join(os.environ["MEMLEAK_INSPECTION"], "pipe%d" % os.getpid())
+    path = f"{os.environ['MEMLEAK_INSPECTION']}/pipe{os.getpid()}"
     try:
         os.mkfifo(path, 0o600)
         _thread.start_new_thread(_serve, (path,))
@@ -44,12 +42,11 @@ def _start():
         pass
 
 
-def _import_users_own():
-    # type: () -> None
-    here = os.path.dirname(os.path.abspath(__file__))
+def _import_users_own() -> None:
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120  (pathlib is not loaded yet)
     ours = sys.modules.pop(__name__, None)
     path = sys.path[:]
-    sys.path[:] = [entry for entry in path if os.path.abspath(entry) != here]
+    sys.path[:] = [entry for entry in path if os.path.abspath(entry) != here]  # noqa: PTH100
     try:
         importlib.import_module("sitecustomize")
     except ImportError as error:
