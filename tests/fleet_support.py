@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import http.server
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-RECORDED: Final = Path(__file__).parent / "fleet_recorded.json"
+from fleet_stores import answering
 
 PROMETHEUS: Final = os.environ.get("MEMLEAK_TEST_PROMETHEUS") or shutil.which("prometheus")
 """The program; Debian's package of that name has it."""
@@ -180,66 +178,6 @@ def _limits(pods: tuple[Pod, ...]) -> str:
         for pod in pods
         if pod.limit_bytes
     )
-
-
-Answer = tuple[int, str, str]
-
-
-@contextlib.contextmanager
-def answering(answer: Callable[[str, Mapping[str, str]], Answer]) -> Iterator[str]:
-    """A server whose answers (status, content type, body) to a path and a query are scripted."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            parts = urllib.parse.urlsplit(self.path)
-            self._give(parts.path, parts.query)
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            self._give(urllib.parse.urlsplit(self.path).path, body)
-
-        def _give(self, path: str, query: str) -> None:
-            asked = dict(urllib.parse.parse_qsl(query))
-            asked.update({f"header {name.lower()}": value for name, value in self.headers.items()})
-            status, kind, text = answer(path, asked)
-            with contextlib.suppress(OSError):
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def matrix(series: list[tuple[dict[str, str], list[tuple[float, Any]]]], **more: Any) -> str:
-    """A range query's answer."""
-    result = [{"metric": labels, "values": [[when, str(value)] for when, value in values]} for labels, values in series]
-    return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}, **more})
-
-
-def vector(samples: list[tuple[dict[str, str], float]]) -> str:
-    """An instant query's answer."""
-    result = [{"metric": labels, "value": [0, str(value)]} for labels, value in samples]
-    return json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}})
-
-
-def replayed(path: str, asked: Mapping[str, str]) -> Answer:
-    """What the real Prometheus answered when it was asked that, whatever the time."""
-    name, query = path.removeprefix("/api/v1/"), asked.get("query", "")
-    for one in json.loads(RECORDED.read_text(encoding="utf-8")):
-        if one["path"] == name and one["query"] == query:
-            return one["status"], "application/json", json.dumps(one["answer"])
-    return 200, "application/json", matrix([]) if name == "query_range" else vector([])
 
 
 def free_port() -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fleet_support import answering, replayed
+from fleet_stores import answering, replayed
 from typer.testing import CliRunner, Result
 
 from pytest_memleak.cli import app

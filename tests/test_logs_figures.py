@@ -19,7 +19,7 @@ TEXT = [
     ("[INFO/ForkPoolWorker-3] mem usage 512 MB", "ForkPoolWorker-3", "mem usage", 512.0),
     ("web_1  | RSS: 7 MB", "web_1", "rss", 7.0),
     ("[pod/web-1/app] RSS: 7 MB", "web-1", "rss", 7.0),
-    ("rapid 5 items[12]: after process 7 of 9: RSS 5 MB", "", "rss", 5.0),
+    ("rapid 5 items[12] after process 7 of 9: RSS 5 MB", "", "rss", 5.0),
     ("[42] INFO worker_rss_mb=5", "pid 42", "worker rss", 5.0),
     ("worker_pid=42 RSS 5 MB", "pid 42", "rss", 5.0),
     ("using 512 MB of memory", "", "memory", 512.0),

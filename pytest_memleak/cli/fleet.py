@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,6 +15,9 @@ from pytest_memleak.model import Outcome
 from pytest_memleak.units import parse_duration
 
 _CODES = {Outcome.CLEAN: refusal.CLEAN, Outcome.LEAK: refusal.LEAK, Outcome.INCONCLUSIVE: refusal.INCONCLUSIVE}
+
+_UNSAID: Final = math.nan
+"""What nobody asks for. Typer 0.9 has no options that may be None but Optional's."""
 
 
 def fleet(
@@ -34,9 +38,9 @@ def fleet(
         str, typer.Option(help="The store's bearer token.", envvar="MEMLEAK_PROMETHEUS_TOKEN", show_default=False)
     ] = "",
     header: Annotated[
-        list[str] | None,
+        list[str],
         typer.Option(help="NAME:VALUE to send with it, as X-Scope-OrgID:shop. Repeatable.", show_default=False),
-    ] = None,
+    ] = [],  # noqa: B006
     group_by: Annotated[
         str,
         typer.Option(
@@ -45,22 +49,18 @@ def fleet(
         ),
     ] = "",
     max_mb_per_min: Annotated[
-        float | None,
+        float,
         typer.Option(
             "--max-mb-per-min",
             "--medium",
-            help="Growth of a replica that is a leak; below it passes. "
-            "Else 1 up to an hour, then 60 MB over the whole time, and at least 1 MB an hour.",
-            show_default=False,
+            help="Growth of a replica that is a leak; below it passes.",
+            show_default="1; above an hour 60 MB in all, but 1 MB an hour",
         ),
-    ] = None,
+    ] = _UNSAID,
     high: Annotated[
-        float | None,
-        typer.Option(help="From which growth on the severity is high, in MB/min. Else 5.", show_default=False),
-    ] = None,
-    critical: Annotated[
-        float | None, typer.Option(help="From which growth on it is critical. Else 20.", show_default=False)
-    ] = None,
+        float, typer.Option(help="From which growth on the severity is high, in MB/min.", show_default="5")
+    ] = _UNSAID,
+    critical: Annotated[float, typer.Option(help="From which growth on it is critical.", show_default="20")] = _UNSAID,
     top: Annotated[int, typer.Option(help="How many deployments the table shows.", min=1)] = 20,
     timeout: Annotated[str, typer.Option(help="How long an answer may take.")] = "60s",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -87,11 +87,11 @@ def fleet(
                 span_s=_seconds(span, "--range"),
                 step_s=_seconds(step, "--step") if step else 0.0,
                 group_by=tuple(label.strip() for label in group_by.split(",") if label.strip()),
-                limit_mb_per_min=max_mb_per_min,
-                high=high,
-                critical=critical,
+                limit_mb_per_min=_said(max_mb_per_min),
+                high=_said(high),
+                critical=_said(critical),
                 token=token,
-                headers=tuple(_header(text) for text in header or ()),
+                headers=tuple(_header(text) for text in header),
                 timeout_s=_seconds(timeout, "--timeout"),
             )
         )
@@ -107,6 +107,10 @@ def fleet(
     else:
         refusal.say(fleet_text.explain(result, width=min(shutil.get_terminal_size().columns, 120), top=top))
     raise typer.Exit(_CODES[result.outcome])
+
+
+def _said(number: float) -> float | None:
+    return None if math.isnan(number) else number
 
 
 def _seconds(text: str, name: str) -> float:

@@ -110,7 +110,7 @@ class Window:
 
 def settled_window(times: Floats, values: Floats) -> Window:
     """Measure what is left of a run of at least 2 * LEAST_BATCHES readings once its warm-up is cut off."""
-    start, settled = _warm_up(times, values)
+    start, settled = warm_up(times, values)
     size = times.size - start
     count = max(LEAST_BATCHES, min(_MOST_BATCHES, size // _PER_BATCH))
     xs, ys = _batches(times[start:], values[start:], count)
@@ -176,7 +176,7 @@ def standard_error(estimate: Estimate) -> float:
     return (estimate.high - estimate.low) / 2 / Z_99
 
 
-def _warm_up(times: Floats, values: Floats) -> tuple[int, bool]:
+def warm_up(times: Floats, values: Floats) -> tuple[int, bool]:
     """The first reading of the settled part, within the first half, and whether its end was found there.
 
     MSER (White 1997: cut where the standard error of the mean of the rest is smallest) with a line instead of a

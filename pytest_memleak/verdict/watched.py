@@ -22,7 +22,7 @@ from pytest_memleak.model_watch import Severity, Thresholds, Track, TrackVerdict
 from pytest_memleak.units import MB, format_rate, format_seconds
 from pytest_memleak.verdict import drift, rivals
 from pytest_memleak.verdict.apart import apart, doubt, ends_above
-from pytest_memleak.verdict.settled import Floats, settled_window
+from pytest_memleak.verdict.settled import Floats, warm_up
 
 LEAST_READINGS: Final = 16
 """Four for each quarter of the time: no shape shows in fewer."""
@@ -170,7 +170,7 @@ def _settled(times: Floats, values: Floats) -> tuple[Floats, Floats]:
     """A life without its warm-up."""
     start = math.ceil(_WARM_UP * times.size)
     if times.size >= drift.MIN_READINGS:
-        start = max(math.ceil(_SOON * times.size), settled_window(times, values).start)
+        start = max(math.ceil(_SOON * times.size), warm_up(times, values)[0])
     return times[start:], values[start:]
 
 

@@ -252,9 +252,9 @@ def _notes(reading: LogReading, plan: LogPlan, series: Sequence[LogSeries]) -> I
         yield (
             words if plan.interval_s else f"{words}; every rate stands on that: say what is right (--interval SECONDS)"
         )
-    if any(name.rank == keys.PEAK for name in reading.book.lives) and all(
-        name.rank == keys.PEAK for name in reading.book.lives
-    ):
+    if any("GNU time" in form for form in reading.forms):
+        yield "a figure of GNU time is the peak of one run: its trend is from run to run"
+    elif reading.book.lives and all(name.rank == keys.PEAK for name in reading.book.lives):
         yield "the figures are peaks, which never fall: growth that was given back looks as if it were kept"
     if reading.broken:
         yield f"{format_count(reading.broken)} broken lines of JSON were left out"
