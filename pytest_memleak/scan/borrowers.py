@@ -9,6 +9,7 @@ CLOSERS: Final = frozenset(
     {
         "shutdown",
         "terminate",
+        "stop",
         "join",
         "release",
         "dispose",
@@ -44,6 +45,11 @@ _READERS: Final = frozenset(
         ),
         *("shutil.copyfileobj", "hashlib.file_digest", "os.fsync", "fcntl.flock", "fcntl.lockf", "pandas.read_csv"),
         *(
+            "bs4.BeautifulSoup",
+            "email.message_from_file",
+            "email.message_from_binary_file",
+            "xml.etree.ElementTree.parse",
+            "xml.dom.minidom.parse",
             "pandas.read_sql",
             "pandas.read_json",
             "ast.parse",
@@ -86,6 +92,12 @@ _BUILTINS: Final = frozenset(
         "zip",
     }
 )
+
+_READING: Final = frozenset({"read_file", "readfp"})
+"""Methods of a parser that read all there is."""
+
+_UPLOADS: Final = (".audio.transcriptions.create", ".audio.translations.create", ".files.create", ".images.edit")
+"""Calls of the OpenAI client, which sends a file's content."""
 
 _STREAMS: Final = frozenset({"stdin", "stdout", "stderr"})
 _REQUESTS: Final = frozenset({"request", "get", "post", "put", "patch", "delete", "head", "options"})
@@ -189,5 +201,7 @@ def borrows(callee: str, keyword: str) -> bool:
         return True
     first, _, last = callee.partition(".")
     if keyword in _STREAMS and (first == "subprocess" or last.startswith("create_subprocess_")):
+        return True
+    if callee.rpartition(".")[2] in _READING or callee.endswith(_UPLOADS) or callee.startswith("pandas.read_"):
         return True
     return (first in {"requests", "httpx"} and last in _REQUESTS) or callee.endswith(".run_in_executor")

@@ -31,6 +31,9 @@ _BOUND: Final = frozenset(
 )
 """Methods that, not called but handed on, keep their object in use."""
 
+_LATER: Final = frozenset({"addCallback", "addCallbacks", "addBoth", "addErrback", "add_done_callback", "then"})
+"""Methods of what only promises the value: who is called with it may close it."""
+
 _PLAIN: Final = frozenset({"name", "mode", "encoding", "closed"})
 """Attributes that do not keep their object in use."""
 
@@ -171,7 +174,7 @@ def _attribute(module: Module, node: ast.Attribute, inline: bool) -> Fate:
         derived = isinstance(above, ast.Assign | ast.AnnAssign | ast.Return)  # `client.orders` keeps its client
         kept = (inline or derived) and name not in _PLAIN
         return _HANDED if kept else _lost(f"is only asked for its `.{name}`")
-    if name in {"__enter__", "__aenter__", "detach"}:
+    if name in {"__enter__", "__aenter__", "detach"} or name in _LATER:
         return _HANDED
     if inline and isinstance(module.up[above], ast.withitem):
         return _CLOSED
@@ -241,6 +244,8 @@ def _contained(module: Module, node: ast.AST, parent: ast.AST, inline: bool, see
     in_dict = False
     while isinstance(parent, ast.Dict | ast.List | ast.Tuple):
         in_dict, parent = in_dict or isinstance(parent, ast.Dict), module.up[parent]
+    if inline and isinstance(parent, ast.Assign | ast.AnnAssign) and _only_sent(module, parent):
+        return _lost("is sent in `files=`", sure=False)
     if isinstance(parent, ast.keyword):
         in_dict, parent = in_dict or parent.arg == "files", module.up[parent]
     if inline and in_dict and isinstance(parent, ast.Call):
@@ -248,3 +253,19 @@ def _contained(module: Module, node: ast.AST, parent: ast.AST, inline: bool, see
         if name and name not in _BUILDERS and not takes(name) and callee(module, parent) is None:
             return _lost(f"is given to `{name}()`", sure=False)
     return _HANDED
+
+
+def _only_sent(module: Module, assigned: ast.Assign | ast.AnnAssign) -> bool:
+    """Whether a display in a variable is but sent by a request, `post(files=files)`, which closes nothing of it."""
+    target = assigned.targets[0] if isinstance(assigned, ast.Assign) else assigned.target
+    if not isinstance(target, ast.Name) or isinstance(module.scope(target), ast.Module | ast.ClassDef):
+        return False
+    uses = [use for use in module.uses(module.scope(target), target.id) if isinstance(use.ctx, ast.Load)]
+    above = [module.up[use] for use in uses]
+    return bool(above) and all(
+        isinstance(one, ast.keyword)
+        and one.arg == "files"
+        and isinstance(module.up[one], ast.Call)
+        and callee(module, module.up[one]) is None  # type: ignore[arg-type]
+        for one in above
+    )

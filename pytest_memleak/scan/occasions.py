@@ -174,7 +174,13 @@ def passes_on(module: Module, call: ast.Call) -> bool:
 
 
 def stops(module: Module, call: ast.Call, source: ast.expr | None) -> tuple[str, ...]:
-    """The facts of other files that would clear it: that what it registers with is unsubscribed from there."""
+    """The facts of other files that would clear it: that what it registers with is unsubscribed from there, or
+    that the program has a method of that name of its own, which holds listeners weakly."""
+    weak = (f"stops:weak.{call.func.attr}",) if isinstance(call.func, ast.Attribute) else ()
+    return (*weak, *_unsubscribed(module, call, source))
+
+
+def _unsubscribed(module: Module, call: ast.Call, source: ast.expr | None) -> tuple[str, ...]:
     of = module.class_of(call)
     if isinstance(source, ast.Attribute) and is_self(module, source.value) and of is not None:
         names = [of.name, *(base.rpartition(".")[2] for base in module.class_bases(of) if base), "*"]

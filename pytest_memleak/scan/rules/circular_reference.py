@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 from pytest_memleak.model_scan import Confidence, Driver
 from pytest_memleak.scan import occasions
 from pytest_memleak.scan.module import Function, Module
+from pytest_memleak.scan.store_data import is_of_tests
 from pytest_memleak.scan.suspect import Suspect
 
 CODE: Final = "MLK003"
@@ -35,9 +37,13 @@ def find(module: Module) -> Iterator[Suspect]:
     """Every cycle that the file makes and never breaks, one per function and attribute."""
     for function, links in _by_function(module).items():
         links.sort(key=lambda link: (link[0].lineno, link[0].col_offset))
-        yield from _of_itself(module, function, links)
-        yield from _of_two(module, function, links)
-        yield from _of_owner(module, function, links)
+        for suspect in (
+            *_of_itself(module, function, links),
+            *_of_two(module, function, links),
+            *_of_owner(module, function, links),
+        ):
+            # What a test makes ends with it, late or not.
+            yield dataclasses.replace(suspect, confidence=Confidence.LOW) if is_of_tests(module) else suspect
 
 
 def _by_function(module: Module) -> dict[Function, Links]:
@@ -58,7 +64,12 @@ def _of_itself(module: Module, function: Function, stores: Links) -> Iterator[Su
         if not isinstance(value, ast.Name) or value.id != owner.id or _is_broken(module, target, function):
             continue
         if not _is_neighbour(target.attr) and _is_per_object(module, function, owner):
-            yield _suspect(module, target, f"{owner.id}.{target.attr} refers to {owner.id} itself", Confidence.HIGH)
+            sure = (
+                Confidence.MEDIUM
+                if function.name == "__init__" and not _is_passing(module, function)
+                else Confidence.HIGH
+            )
+            yield _suspect(module, target, f"{owner.id}.{target.attr} refers to {owner.id} itself", sure)
             return
 
 
@@ -77,7 +88,9 @@ def _of_two(module: Module, function: Function, stores: Links) -> Iterator[Suspe
             continue
         if _is_per_object(module, function, owner) and _is_per_object(module, function, value):
             what = f"{value.id}.{back.attr} and {owner.id}.{target.attr} refer to each other"
-            sure = Confidence.MEDIUM if function.name == "__init__" else Confidence.HIGH
+            sure = Confidence.HIGH
+            if function.name == "__init__":
+                sure = Confidence.MEDIUM if _is_passing(module, function) else Confidence.LOW
             yield _suspect(module, target, what, sure)
 
 
@@ -107,7 +120,7 @@ def _how_often(module: Module, of: ast.ClassDef, link: ast.Attribute, function: 
     if occasions.is_made_once(module, of) or occasions.is_set_up(function):
         return None
     if occasions.made_in_functions(module, of):
-        return Confidence.MEDIUM
+        return Confidence.MEDIUM if _is_passing(module, function) else Confidence.LOW
     elsewhere = not any(occasions.is_called(module, use) for use in module.names.get(of.name, ()))
     first_use = function.name != "__init__" and any(
         isinstance(above, ast.If)
@@ -115,6 +128,27 @@ def _how_often(module: Module, of: ast.ClassDef, link: ast.Attribute, function: 
         for above in module.above(link)
     )
     return Confidence.LOW if elsewhere and first_use else None
+
+
+def _is_passing(module: Module, method: Function) -> bool:
+    """Whether the file makes an object of the method's class for a call only: it neither gives it back nor keeps it,
+    so that it may live as long as the process."""
+    of = module.class_of(method)
+    for use in module.names.get(of.name, ()) if of is not None else ():
+        function = module.function(use) if occasions.is_called(module, use) else None
+        if function is None or function.name == "__init__" or occasions.is_set_up(function):
+            continue
+        call = module.up[use]
+        above = module.up[call]
+        if isinstance(above, ast.Attribute | ast.Expr | ast.withitem):
+            return True
+        target = above.targets[0] if isinstance(above, ast.Assign) else None
+        if isinstance(target, ast.Name) and module.owner(target, target.id) is function:
+            kept = (ast.Return, ast.Assign, ast.Call, ast.Yield, ast.Tuple, ast.List, ast.Dict, ast.keyword)
+            uses = module.uses(function, target.id)
+            if not any(isinstance(module.up[each], kept) for each in uses if each is not target):
+                return True
+    return False
 
 
 def _kept_as(module: Module, made: ast.ClassDef, call: ast.Call, owner: ast.expr) -> ast.Attribute | None:

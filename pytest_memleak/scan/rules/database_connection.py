@@ -18,7 +18,7 @@ PATTERN: Final = "database_connection"
 NOT_REPORTED: Final[tuple[str, ...]] = (
     "a connection closed, or released to its pool, anywhere in the function",
     "a connection returned, yielded by a generator that closes it, or given to something that may close it",
-    "one in an attribute that anything in the program closes, or of a class whose base is not in the same file",
+    "one in an attribute that anything in the program closes, or of a class with a base that closes such",
     "an engine or a client of a pool that lives as long as the process or the object it is kept in",
 )
 
@@ -47,6 +47,9 @@ _DRIVERS: Final = frozenset(
         "snowflake.connector",
     }
 )
+_COMMITTING: Final = frozenset({"sqlite3", "dbapi2", "psycopg2"})
+"""Drivers whose `with connection:` commits or rolls back, and does not close."""
+
 _POOLS: Final = frozenset({"asyncpg.create_pool", "aiomysql.create_pool", "aiopg.create_pool"})
 _ENGINES: Final = frozenset({"create_engine", "create_async_engine"})
 _CLIENTS: Final = frozenset({"MongoClient", "AsyncMongoClient", "AsyncIOMotorClient", "MotorClient"})
@@ -70,7 +73,7 @@ _FACTORIES: Final = frozenset(
 )
 _MAKERS: Final = frozenset({"sessionmaker", "async_sessionmaker"})
 _SQL: Final = ("sqlalchemy", "sqlmodel")
-_CONNECTED: Final = frozenset({"db", "database", "engine", "conn", "connection", "pool"})
+_CONNECTED: Final = frozenset({"db", "database", "engine", "pool"})
 _GIVING: Final = frozenset({"acquire", "getconn", "get_connection"})
 _NAMES: Final = (
     frozenset({"connect", "create_pool", "Client", "AsyncClient", "ClientSession", "Session", "session"})
@@ -125,12 +128,15 @@ def _connection(module: Module, call: ast.Call, name: str) -> Made | None:
         origin = module.dotted(func).rpartition(".")[0]
         # An application may choose its sqlite3 in a module of its own: `from app.sqlite import sqlite3`.
         if (origin in _DRIVERS or origin.endswith(".sqlite3")) and _is_imported(module, func):
-            return Made(call=call, noun="a connection")
+            commits = origin.rpartition(".")[2] in _COMMITTING
+            return Made(call=call, noun="a connection", on_success=Confidence.LOW, commits=commits)
         if isinstance(func, ast.Attribute) and _ends_in(func.value, _CONNECTED) and _is_used(module, call):
             return Made(call=call, noun="a connection", confidence=Confidence.MEDIUM)
     elif name in _GIVING and isinstance(func, ast.Attribute):
         if _ends_in(func.value, frozenset({"pool"})) and _is_used(module, call):
-            return Made(call=call, noun="a connection", closing="releases it")
+            # What a pool has lent out and nobody gives back is missing there, until it has none left.
+            sure = Confidence.MEDIUM
+            return Made(call=call, noun="a connection", closing="releases it", on_success=sure)
     elif name == "create_pool" and module.dotted(func) in _POOLS:
         return Made(call=call, noun="a connection pool", on_self=False)
     return None
@@ -159,7 +165,7 @@ def _client(module: Module, call: ast.Call, name: str) -> Made | None:
     elif name in {"Client", "AsyncClient", "ClientSession", "Session", "session"}:
         callee = module.dotted(call.func)
         if callee in _HTTP:
-            return Made(call=call, noun="an HTTP client", fix=_HTTP_FIX)
+            return Made(call=call, noun="an HTTP client", fix=_HTTP_FIX, on_success=Confidence.LOW)
         if callee in _REQUESTS:
             return Made(call=call, noun="an HTTP session", confidence=Confidence.LOW, on_self=False)
     return None
@@ -209,7 +215,10 @@ def _ends_in(node: ast.expr, ends: frozenset[str]) -> bool:
 
 def _is_used(module: Module, call: ast.Call) -> bool:
     above = module.up[call]
-    return not isinstance(module.up[above] if isinstance(above, ast.Await) else above, ast.Expr)
+    if isinstance(above, ast.Await):
+        above = module.up[above]
+    # What is only asked whether it worked is no connection.
+    return not isinstance(above, ast.Expr | ast.If | ast.While | ast.UnaryOp | ast.BoolOp | ast.Assert)
 
 
 def _is_imported(module: Module, func: ast.expr) -> bool:

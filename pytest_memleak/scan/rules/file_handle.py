@@ -10,6 +10,7 @@ from typing import Final
 from pytest_memleak.model_scan import Confidence
 from pytest_memleak.scan.borrowers import words
 from pytest_memleak.scan.callees import last_name
+from pytest_memleak.scan.halfway import returns_before
 from pytest_memleak.scan.lifetimes import End, Fate, fate
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.suspect import Suspect
@@ -20,7 +21,7 @@ PATTERN: Final = "file_handle"
 NOT_REPORTED: Final[tuple[str, ...]] = (
     "a file closed anywhere in the function, by `close`, `with`, `closing` or an `ExitStack`",
     "a file returned, yielded, kept in a container, or given to a function that may keep or close it",
-    "a file in an attribute that anything in the program closes, or of a class whose base is not in the same file",
+    "a file in an attribute that anything in the program closes, or of a class with a base that closes such",
     "a file in a module's global, which lives as long as the process",
 )
 
@@ -35,6 +36,7 @@ _OPENERS: Final = frozenset(
         *("os.fdopen", "tempfile.TemporaryFile", "tempfile.NamedTemporaryFile", "aiofiles.open", "anyio.open_file"),
     }
 )
+_STREAMS: Final = frozenset({"BytesIO", "StringIO", "open", "urlopen"})
 _PATHS: Final = frozenset({"path", "file", "filename", "filepath"})
 _PATH_CLASSES: Final = frozenset({"pathlib.Path", "Path", "anyio.Path"})
 _PATH_STEPS: Final = frozenset({"joinpath", "resolve", "expanduser", "absolute", "with_suffix", "with_name"})
@@ -61,6 +63,8 @@ _NAMES: Final = frozenset(name.rpartition(".")[2] for name in _OPENERS)
 
 def _opens(module: Module, call: ast.Call) -> bool:
     func = call.func
+    if _is_over_another(module, call):
+        return False
     if isinstance(func, ast.Name):
         if func.id == "open" and module.is_builtin(func):
             return True
@@ -69,6 +73,16 @@ def _opens(module: Module, call: ast.Call) -> bool:
     if callee in _OPENERS:
         return _root(func) in module.imports
     return isinstance(func, ast.Attribute) and func.attr == "open" and _is_path(module, func.value)
+
+
+def _is_over_another(module: Module, call: ast.Call) -> bool:
+    """Whether it reads from what is open already, which it leaves open: `GzipFile(fileobj=body)`."""
+    if any(keyword.arg == "fileobj" for keyword in call.keywords):
+        return True
+    first = call.args[0] if call.args else None
+    if isinstance(first, ast.Name):
+        first = module.value_of(first)
+    return isinstance(first, ast.Call) and last_name(first.func) in _STREAMS
 
 
 def _root(node: ast.expr) -> str:
@@ -89,7 +103,14 @@ def _is_path(module: Module, node: ast.expr) -> bool:
     if isinstance(node, ast.Call):
         return module.dotted(node.func) in _PATH_CLASSES
     name = last_name(node)
+    if isinstance(module.up[node], ast.Attribute) and _is_statement(module, module.up[module.up[node]]):
+        return False  # `self.file.open(mode)` opens what is there already
     return bool(name) and name not in module.imports and not _PATHS.isdisjoint(words(name)[-1:])
+
+
+def _is_statement(module: Module, node: ast.AST) -> bool:
+    above = module.up[node]
+    return isinstance(module.up[above] if isinstance(above, ast.Await) else above, ast.Expr)
 
 
 def _is_devnull(module: Module, call: ast.Call) -> bool:
@@ -109,6 +130,8 @@ def _is_fixable(module: Module, made: ast.AST) -> bool:
     """Whether it stands as `f = open(…)` or `x = open(…).read()` does, alone in a statement."""
     if not isinstance(made, ast.Call) or last_name(made.func) != "open":
         return False  # the file of `NamedTemporaryFile()` may be gone once it is closed
+    if returns_before(module, made) is not None:
+        return False  # what closes it on the other ways would close it twice
     value: ast.AST = made
     above = module.up[value]
     if isinstance(above, ast.Attribute) and above.attr == "read":
