@@ -110,6 +110,14 @@ def provides(module: Module, node: ast.AST) -> bool:
     return False
 
 
+def is_context_manager(function: Function) -> bool:
+    """Whether a generator is what `with` enters; a fixture is run to its end whatever its test raises."""
+    return any(
+        last_name(one.func if isinstance(one, ast.Call) else one) in {"contextmanager", "asynccontextmanager"}
+        for one in function.decorator_list
+    )
+
+
 def _in_loop(module: Module, node: ast.AST) -> bool:
     for above in module.above(node):
         if isinstance(above, ast.For | ast.AsyncFor | ast.While):

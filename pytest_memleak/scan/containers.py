@@ -45,6 +45,19 @@ class Store:
     """Those that may mean it: the same attribute of another object. They can empty it, not fill it."""
 
     unless: tuple[str, ...] = ()
+    owner: ast.ClassDef | None = None
+    """The class whose objects have it; None unless `place` is `instance`."""
+
+    sure: bool = True
+    """Whether it surely lives as long as the process, and is not only likely to outlive its entries."""
+
+
+def kind_made_by(module: Module, factory: ast.expr) -> Kind | None:
+    """The kind of container that a factory makes: `dict`, `lambda: {}`."""
+    if isinstance(factory, ast.Lambda):
+        return kind_of(module, factory.body)
+    kind = _CALLS.get(module.dotted(factory))
+    return None if kind == "defaultdict" else kind
 
 
 def kind_of(module: Module, value: ast.expr | None) -> Kind | None:

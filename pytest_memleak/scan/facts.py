@@ -15,6 +15,7 @@ from typing import Final
 from pytest_memleak.scan import routes
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.routes import Route
+from pytest_memleak.scan.store_data import is_of_tests
 
 _SHRINKS: Final = frozenset({"clear", "discard", "pop", "popitem", "popleft", "remove", "difference_update"})
 _CLOSES: Final = frozenset(
@@ -117,10 +118,19 @@ def _clears(module: Module) -> Iterator[str]:
     for call in module.calls:
         yield from _handed(module, call)
     yield from _weakly_held(module)
+    yield from _called(module)
     for delete in module.deletes:
         for target in delete.targets:
             if isinstance(target, ast.Subscript):
                 yield from _named(module, target.value, ("shrinks", "stops"))
+
+
+def _called(module: Module) -> Iterator[str]:
+    """`calls:clear_cache` for each function of another file that empties something and is named here, unless by tests."""
+    if not is_of_tests(module):
+        for name in {*module.attributes, *(origin.rpartition(".")[2] for origin in module.imports.values())}:
+            if _EMPTIES.search(name):
+                yield f"calls:{name}"
 
 
 def _weakly_held(module: Module) -> Iterator[str]:

@@ -6,7 +6,7 @@ import ast
 from typing import Final
 
 from pytest_memleak.scan.borrowers import closes
-from pytest_memleak.scan.callees import last_name
+from pytest_memleak.scan.callees import is_context_manager, last_name
 from pytest_memleak.scan.lifetimes import End, Fate, fate, weightiest
 from pytest_memleak.scan.module import Function, Module, within
 
@@ -38,6 +38,17 @@ def closes_on_success_only(module: Module, call: ast.Call) -> bool:
     function, _, first = around
     end = _end(module.statement(call))
     return any(isinstance(node, _WAYS) and end < node.lineno < first for node in within(function))
+
+
+def closes_after_yield(module: Module, call: ast.Call) -> bool:
+    """Whether a context manager made of a generator closes what it yields after the `yield` and outside of `finally`:
+    what raises in the `with` block is raised at the `yield`."""
+    around = _closed_by_name(module, call)
+    if around is None or not is_context_manager(around[0]):
+        return False
+    function, _, first = around
+    end = _end(module.statement(call))
+    return any(isinstance(node, ast.Yield) and end < node.lineno < first for node in within(function))
 
 
 def commits_only(module: Module, call: ast.Call) -> bool:

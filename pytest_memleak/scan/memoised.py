@@ -11,10 +11,10 @@ from typing import Final
 from pytest_memleak.model_scan import Confidence, Driver
 from pytest_memleak.scan.module import Function, Module, parameters, within
 from pytest_memleak.scan.occasions import is_called
-from pytest_memleak.scan.store_attributes import lives_with_module
 from pytest_memleak.scan.store_data import is_data_parameter, is_of_tests, words
 from pytest_memleak.scan.store_evictions import plain
 from pytest_memleak.scan.store_keys import is_enum, is_finite_name, is_finite_parameter
+from pytest_memleak.scan.store_owners import lives_with_module
 from pytest_memleak.scan.suspect import Suspect
 
 _ENDING: Final = re.compile(r"close|aclose|dispose|discard|cleanup|disconnect|release|__exit__|__aexit__|__del__")

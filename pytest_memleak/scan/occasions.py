@@ -207,6 +207,26 @@ def made_in_functions(module: Module, of: ast.ClassDef) -> bool:
     return False
 
 
+def is_passing(module: Module, of: ast.ClassDef) -> bool:
+    """Whether the file makes an object of a class for a call only: it neither gives it back nor keeps it, so that it
+    may live as long as the process."""
+    for use in module.names.get(of.name, ()):
+        function = module.function(use) if is_called(module, use) else None
+        if function is None or function.name == "__init__" or is_set_up(function):
+            continue
+        call = module.up[use]
+        above = module.up[call]
+        if isinstance(above, ast.Attribute | ast.Expr | ast.withitem):
+            return True
+        target = above.targets[0] if isinstance(above, ast.Assign) else None
+        if isinstance(target, ast.Name) and module.owner(target, target.id) is function:
+            kept = (ast.Return, ast.Assign, ast.Call, ast.Yield, ast.Tuple, ast.List, ast.Dict, ast.keyword)
+            uses = module.uses(function, target.id)
+            if not any(isinstance(module.up[each], kept) for each in uses if each is not target):
+                return True
+    return False
+
+
 def attribute_stores(module: Module) -> Iterator[tuple[ast.Attribute, ast.expr]]:
     """Every `name.attribute = value` of the file, where the value is a name or a call of one."""
     for uses in module.attributes.values():

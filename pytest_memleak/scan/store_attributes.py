@@ -6,23 +6,11 @@ import ast
 from collections.abc import Iterator
 from typing import Final
 
-from pytest_memleak.scan.containers import Store, assigned, kind_of
+from pytest_memleak.scan.containers import Kind, Store, assigned, kind_made_by, kind_of
 from pytest_memleak.scan.module import Module
+from pytest_memleak.scan.store_owners import comes_from_class, family, lives_for_good, lives_on
 
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
-
-
-def _family(module: Module, owner: ast.ClassDef) -> set[str]:
-    """A class and those of the file that inherit from it."""
-    names = {owner.name}
-    grown = True
-    while grown:
-        grown = False
-        for name, other in module.classes.items():
-            if name not in names and any(isinstance(base, ast.Name) and base.id in names for base in other.bases):
-                names.add(name)
-                grown = True
-    return names
 
 
 def _facts(module: Module, owner: ast.ClassDef, attr: str) -> tuple[str, ...]:
@@ -34,17 +22,17 @@ def _split(
     module: Module, owner: ast.ClassDef, attr: str, *, of_instances: bool
 ) -> tuple[list[ast.expr], list[ast.expr]]:
     """The uses of an attribute that surely mean a class's own, and the others."""
-    family = _family(module, owner)
+    names = family(module, owner)
     sure: list[ast.expr] = []
     doubtful: list[ast.expr] = []
     for use in module.attributes.get(attr, ()):
         if module.function(use) is None:
             continue
-        (sure if _means(module, use, family, of_instances=of_instances) else doubtful).append(use)
+        (sure if _means(module, use, names, of_instances=of_instances) else doubtful).append(use)
     return sure, doubtful
 
 
-def _means(module: Module, use: ast.Attribute, family: set[str], *, of_instances: bool) -> bool:
+def _means(module: Module, use: ast.Attribute, names: set[str], *, of_instances: bool) -> bool:
     base = use.value
     if isinstance(base, ast.Attribute) and base.attr == "__class__":
         base = base.value
@@ -52,11 +40,11 @@ def _means(module: Module, use: ast.Attribute, family: set[str], *, of_instances
         base = base.args[0]
     if not isinstance(base, ast.Name):
         return False
-    if base.id in family:
+    if base.id in names:
         return True
     around = module.class_of(use)
     method = module.method_of(use)
-    if around is None or method is None or around.name not in family or not method.args.args:
+    if around is None or method is None or around.name not in names or not method.args.args:
         return False
     first = method.args.args[0].arg
     return base.id == first and (of_instances or first in ("cls", "mcs") or base is not use.value or first == "self")
@@ -100,52 +88,45 @@ def _is_own(use: ast.expr) -> bool:
     return isinstance(use, ast.Attribute) and isinstance(use.value, ast.Name) and use.value.id == "self"
 
 
-def lives_with_module(module: Module, owner: ast.ClassDef) -> bool:
-    """Whether an object of a class, or of one that inherits from it here, is made at module level or kept in a
-    global."""
-    for name in _family(module, owner):
-        for use in module.names.get(name, ()):
-            call = module.up[use]
-            if not isinstance(call, ast.Call) or call.func is not use:
-                continue
-            if module.function(call) is None and not _is_short(module, call):
-                return True
-            kept = module.up[call]
-            if isinstance(kept, ast.Assign) and any(
-                isinstance(target, ast.Name) and module.is_global(target) for target in kept.targets
-            ):
-                return True
-    return False
-
-
-def _is_short(module: Module, call: ast.Call) -> bool:
-    """Whether nobody keeps an object made at module level: raised, dropped, or part of a script."""
-    if isinstance(module.up[call], ast.Expr | ast.Raise):
-        return True
-    return any(isinstance(above, ast.If) and "__name__" in _compared(above.test) for above in module.above(call))
-
-
-def _compared(test: ast.expr) -> str:
-    return test.left.id if isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) else ""
-
-
 def instance_attributes(module: Module, owner: ast.ClassDef) -> Iterator[Store]:
-    makers = [node for node in owner.body if isinstance(node, _FUNCTIONS) and node.name in ("__init__", "__new__")]
-    if not makers or not lives_with_module(module, owner):
+    """The containers of a class's objects, if those live long; `sure` where one surely lives as long as the process."""
+    made = list(_made(module, owner))
+    if not made:
         return
-    for maker in makers:
-        for target, value, _ in assigned(maker.body):
-            kind = kind_of(module, value) if _is_own(target) else None
-            if kind is None or not isinstance(target, ast.Attribute):
-                continue
-            sure, doubtful = _split(module, owner, target.attr, of_instances=True)
-            yield Store(
-                name=target.attr,
-                kind=kind,
-                place="instance",
-                holder=f"{owner.name}.{target.attr}",
-                made=value,
-                uses=tuple(sure),
-                doubtful=tuple(doubtful),
-                unless=_facts(module, owner, target.attr),
-            )
+    sure = lives_for_good(module, owner)
+    if not sure and not lives_on(module, owner):
+        return
+    for attr, kind, value in made:
+        certain, doubtful = _split(module, owner, attr, of_instances=True)
+        if sure:
+            names = family(module, owner)
+            given = [use for use in doubtful if comes_from_class(module, getattr(use, "value", use), names)]
+            certain += given
+            doubtful = [use for use in doubtful if use not in given]
+        yield Store(
+            name=attr,
+            kind=kind,
+            place="instance",
+            holder=f"{owner.name}.{attr}",
+            made=value,
+            uses=tuple(certain),
+            doubtful=tuple(doubtful),
+            unless=_facts(module, owner, attr),
+            owner=owner,
+            sure=sure,
+        )
+
+
+def _made(module: Module, owner: ast.ClassDef) -> Iterator[tuple[str, Kind, ast.expr]]:
+    """The attributes that each object gets a container in: in its maker, or by a dataclass's factory."""
+    for node in owner.body:
+        if isinstance(node, _FUNCTIONS) and node.name in ("__init__", "__new__"):
+            for target, value, _ in assigned(node.body):
+                kind = kind_of(module, value) if _is_own(target) else None
+                if kind is not None and isinstance(target, ast.Attribute):
+                    yield target.attr, kind, value
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Call):
+            for word in node.value.keywords:
+                kind = kind_made_by(module, word.value) if word.arg in ("default_factory", "factory") else None
+                if kind is not None:
+                    yield node.target.id, kind, node.value

@@ -14,6 +14,7 @@ from pytest_memleak.scan.module import Function, Module, parameters
 from pytest_memleak.scan.store_data import is_of_tests
 from pytest_memleak.scan.store_evictions import evictions, inner_evictions, only_on_success
 from pytest_memleak.scan.store_keys import is_finite
+from pytest_memleak.scan.store_likely import outlives_entries, seldom
 from pytest_memleak.scan.store_registries import fills_once, is_registry, one_of_each_class
 from pytest_memleak.scan.stores import stores
 from pytest_memleak.scan.suspect import Suspect
@@ -22,6 +23,7 @@ Way = Literal["entry", "read", "item", "nested"]
 """`S[k] = v`, `S[k]` of a defaultdict, `S.append(x)`, `S[k].append(x)`."""
 
 _ADDS: Final = frozenset({"append", "appendleft", "add", "insert", "extend", "extendleft", "update"})
+_SURENESS: Final = (Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH)
 _TABLES: Final = ("dict", "defaultdict", "Counter")
 _CACHES: Final = ("cache", "memo", "seen", "session", "histor", "result", "lock", "message", "event", "visit", "log")
 
@@ -60,11 +62,28 @@ def _leaks(module: Module) -> Iterator[tuple[Growth, Suspect]]:
             continue
         emptied = evictions(module, store)
         late = bool(emptied) and all(only_on_success(module, growth.node, emptied) for growth in grown)
-        if emptied and not late:
+        rare = seldom(module, emptied) if emptied and not late else None
+        if emptied and not late and rare is None:
             continue
         grown = [growth for growth in grown if _unbounded(module, growth)]
         for growth in _one_per_function(grown):
-            yield growth, _suspect(module, growth, late=late)
+            suspect = _suspect(module, growth, late=late)
+            if not store.sure:
+                sure = outlives_entries(module, store, growth.function, growth.keys, growth.value)
+                if sure is None:
+                    continue
+                suspect = dataclasses.replace(suspect, confidence=min(sure, suspect.confidence, key=_SURENESS.index))
+            yield growth, suspect if rare is None else _weakened(suspect, *rare)
+
+
+def _weakened(suspect: Suspect, why: str, sure: Confidence, facts: tuple[str, ...]) -> Suspect:
+    said = suspect.message.removesuffix(" and nothing removes one")
+    return dataclasses.replace(
+        suspect,
+        message=f"{said}, and {why}",
+        confidence=min(sure, suspect.confidence, key=_SURENESS.index),
+        unless=(*suspect.unless, *facts),
+    )
 
 
 def growths(module: Module, store: Store) -> Iterator[Growth]:

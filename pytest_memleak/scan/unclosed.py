@@ -40,6 +40,9 @@ class Made:
     fate: Fate | None = None
     """Where the rule knows better than the code around the call."""
 
+    maker: ast.Call | None = None
+    """Where `call` is of a function that makes a new one each time: the call in that function."""
+
 
 def suspects(module: Module, made: Iterable[Made]) -> Iterator[Suspect]:
     """Those that nobody closes; one per function and variable, one per class and attribute."""
@@ -71,7 +74,7 @@ def _with_callers(module: Module, made: Iterable[Made]) -> Iterator[Made]:
     for one in made:
         yield one
         for call in calls_of_maker(module, one.call):
-            yield dataclasses.replace(one, call=call, fate=None)
+            yield dataclasses.replace(one, call=call, fate=None, maker=one.call)
 
 
 def written(module: Module, call: ast.Call) -> str:
@@ -89,9 +92,15 @@ def _lost(module: Module, made: Made, end: Fate) -> Suspect:
         message=f"{made.noun} from `{written(module, made.call)}` {what} and nothing {made.closing}: "
         f"{each} leaves one open",
         driver=Driver.IMPORT if imported or once else Driver.CALL,
-        confidence=made.confidence if end.sure and not once else _less(made.confidence),
+        confidence=_how_sure(made, end, once=once),
         fix=made.fix,
     )
+
+
+def _how_sure(made: Made, end: Fate, *, once: bool) -> Confidence:
+    if end.guessed:
+        return Confidence.LOW
+    return made.confidence if end.sure and not once else _less(made.confidence)
 
 
 def _is_script(module: Module, call: ast.Call) -> bool:
@@ -107,6 +116,9 @@ def _closed_halfway(module: Module, made: Made) -> Suspect | None:
     line = halfway.returns_before(module, made.call)
     if line is not None:
         why, confidence = f"the `return` in line {line} leaves it open", _less(made.confidence)
+    elif halfway.closes_after_yield(module, made.call):
+        why = "what raises in the `with` block that it is yielded to leaves it open"
+        confidence = Confidence.LOW if made.on_success is None else _less(made.confidence)
     elif made.on_success is not None and halfway.closes_on_success_only(module, made.call):
         why, confidence = "what raises before that leaves it open", made.on_success
     else:
@@ -135,7 +147,7 @@ def _stored(module: Module, made: Made, attribute: str) -> Suspect | None:
     if half is not None:
         message += f"; `{owner.name}.{half[0]}()` closes `self.{half[1]}` but not this"
     return Suspect(
-        node=made.call,
+        node=made.maker or made.call,
         message=message,
         driver=Driver.INSTANCE,
         confidence=_less(made.confidence),

@@ -66,7 +66,7 @@ def _of_itself(module: Module, function: Function, stores: Links) -> Iterator[Su
         if not _is_neighbour(target.attr) and _is_per_object(module, function, owner):
             sure = (
                 Confidence.MEDIUM
-                if function.name == "__init__" and not _is_passing(module, function)
+                if function.name == "__init__" and not _passes(module, function)
                 else Confidence.HIGH
             )
             yield _suspect(module, target, f"{owner.id}.{target.attr} refers to {owner.id} itself", sure)
@@ -90,7 +90,7 @@ def _of_two(module: Module, function: Function, stores: Links) -> Iterator[Suspe
             what = f"{value.id}.{back.attr} and {owner.id}.{target.attr} refer to each other"
             sure = Confidence.HIGH
             if function.name == "__init__":
-                sure = Confidence.MEDIUM if _is_passing(module, function) else Confidence.LOW
+                sure = Confidence.MEDIUM if _passes(module, function) else Confidence.LOW
             yield _suspect(module, target, what, sure)
 
 
@@ -120,7 +120,7 @@ def _how_often(module: Module, of: ast.ClassDef, link: ast.Attribute, function: 
     if occasions.is_made_once(module, of) or occasions.is_set_up(function):
         return None
     if occasions.made_in_functions(module, of):
-        return Confidence.MEDIUM if _is_passing(module, function) else Confidence.LOW
+        return Confidence.MEDIUM if _passes(module, function) else Confidence.LOW
     elsewhere = not any(occasions.is_called(module, use) for use in module.names.get(of.name, ()))
     first_use = function.name != "__init__" and any(
         isinstance(above, ast.If)
@@ -130,25 +130,9 @@ def _how_often(module: Module, of: ast.ClassDef, link: ast.Attribute, function: 
     return Confidence.LOW if elsewhere and first_use else None
 
 
-def _is_passing(module: Module, method: Function) -> bool:
-    """Whether the file makes an object of the method's class for a call only: it neither gives it back nor keeps it,
-    so that it may live as long as the process."""
+def _passes(module: Module, method: Function) -> bool:
     of = module.class_of(method)
-    for use in module.names.get(of.name, ()) if of is not None else ():
-        function = module.function(use) if occasions.is_called(module, use) else None
-        if function is None or function.name == "__init__" or occasions.is_set_up(function):
-            continue
-        call = module.up[use]
-        above = module.up[call]
-        if isinstance(above, ast.Attribute | ast.Expr | ast.withitem):
-            return True
-        target = above.targets[0] if isinstance(above, ast.Assign) else None
-        if isinstance(target, ast.Name) and module.owner(target, target.id) is function:
-            kept = (ast.Return, ast.Assign, ast.Call, ast.Yield, ast.Tuple, ast.List, ast.Dict, ast.keyword)
-            uses = module.uses(function, target.id)
-            if not any(isinstance(module.up[each], kept) for each in uses if each is not target):
-                return True
-    return False
+    return of is not None and occasions.is_passing(module, of)
 
 
 def _kept_as(module: Module, made: ast.ClassDef, call: ast.Call, owner: ast.expr) -> ast.Attribute | None:

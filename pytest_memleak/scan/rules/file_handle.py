@@ -1,4 +1,4 @@
-"""MLK008: a file that is opened and never closed."""
+"""MLK008: a file, a socket or a descriptor that is opened and never closed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_memleak.model_scan import Confidence
 from pytest_memleak.scan.borrowers import words
 from pytest_memleak.scan.callees import last_name
 from pytest_memleak.scan.halfway import returns_before
-from pytest_memleak.scan.lifetimes import End, Fate, fate
+from pytest_memleak.scan.lifetimes import End, Fate, fate, into, weightiest
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.suspect import Suspect
 from pytest_memleak.scan.unclosed import Made, suspects
@@ -36,6 +36,7 @@ _OPENERS: Final = frozenset(
         *("os.fdopen", "tempfile.TemporaryFile", "tempfile.NamedTemporaryFile", "aiofiles.open", "anyio.open_file"),
     }
 )
+_SOCKETS: Final = frozenset({"socket.socket", "socket.create_connection", "socket.create_server"})
 _STREAMS: Final = frozenset({"BytesIO", "StringIO", "open", "urlopen"})
 _PATHS: Final = frozenset({"path", "file", "filename", "filepath"})
 _PATH_CLASSES: Final = frozenset({"pathlib.Path", "Path", "anyio.Path"})
@@ -50,7 +51,15 @@ def find(module: Module) -> Iterator[Suspect]:
 
 def _made(module: Module) -> Iterator[Made]:
     for call in module.calls:
-        if last_name(call.func) in _NAMES and _opens(module, call):
+        name = last_name(call.func)
+        if name in _BARE:
+            callee = module.dotted(call.func)
+            if callee in _SOCKETS:
+                yield Made(call=call, noun="a socket", on_success=Confidence.LOW, fix=_SOCKET_FIX)
+            elif callee == "tempfile.mkstemp":
+                # No object holds a descriptor, so that nothing closes it at the end of a frame.
+                yield Made(call=call, noun="a descriptor", fate=_of_first(module, call), fix=_DESCRIPTOR_FIX)
+        elif name in _NAMES and _opens(module, call):
             devnull = _is_devnull(module, call)
             confidence = Confidence.MEDIUM if devnull else Confidence.HIGH
             yield Made(
@@ -58,6 +67,9 @@ def _made(module: Module) -> Iterator[Made]:
             )
 
 
+_BARE: Final = frozenset({"socket", "create_connection", "create_server", "mkstemp"})
+_SOCKET_FIX: Final = "close it on every path: with socket.socket(…) as s: …"
+_DESCRIPTOR_FIX: Final = "close it: os.close(descriptor), or with os.fdopen(descriptor, …) as f: …"
 _NAMES: Final = frozenset(name.rpartition(".")[2] for name in _OPENERS)
 
 
@@ -111,6 +123,32 @@ def _is_path(module: Module, node: ast.expr) -> bool:
 def _is_statement(module: Module, node: ast.AST) -> bool:
     above = module.up[node]
     return isinstance(module.up[above] if isinstance(above, ast.Await) else above, ast.Expr)
+
+
+def _of_first(module: Module, call: ast.Call) -> Fate:
+    """What becomes of the descriptor in the pair that `mkstemp` returns."""
+    above = module.up[call]
+    if isinstance(above, ast.Subscript):
+        return _of_item(module, above)
+    if not isinstance(above, ast.Assign) or len(above.targets) != 1:
+        return Fate(end=End.LOST, how="is dropped") if isinstance(above, ast.Expr) else Fate(end=End.HANDED)
+    target = above.targets[0]
+    if isinstance(target, ast.Tuple | ast.List) and len(target.elts) == 2:
+        return into(module, target.elts[0], set())
+    if isinstance(target, ast.Name) and module.function(target) is module.owner(target, target.id):
+        uses = [use for use in module.uses(module.scope(target), target.id) if isinstance(use.ctx, ast.Load)]
+        items = [module.up[use] for use in uses]
+        return weightiest(
+            _of_item(module, item) if isinstance(item, ast.Subscript) else Fate(end=End.HANDED) for item in items
+        )
+    return Fate(end=End.HANDED)
+
+
+def _of_item(module: Module, item: ast.Subscript) -> Fate:
+    if isinstance(item.slice, ast.Constant) and item.slice.value == 0:
+        return fate(module, item)
+    is_name = isinstance(item.slice, ast.Constant) and item.slice.value in (1, -1)
+    return Fate(end=End.LOST, how="is dropped") if is_name else Fate(end=End.HANDED)
 
 
 def _is_devnull(module: Module, call: ast.Call) -> bool:
