@@ -2,8 +2,9 @@
 
 labels  places in published packages that were judged by hand: those that leak, and those that only look like it. A
         place is hit when a finding of its pattern is within one line of it
-speed   lines/s of a first run over a tree, the seconds of a second one, the most memory that all processes of a run
-        had; and pylint with the one check that it shares with us (R1732), where pylint is installed
+speed   lines/s of a first run over a tree, the seconds of a second one that finds nothing changed, the most memory that
+        all processes of a run had; and in turn with them, so that a machine that slows down slows down both, pylint
+        with the one check that it shares with us (R1732). Medians of the rounds
 clean   the findings in well-kept packages
 
 Goal: precision of at least 0.90 and recall of at least 0.85 (high confidence), 150,000 lines/s and ten times as fast as
@@ -16,29 +17,21 @@ import argparse
 import collections
 import csv
 import dataclasses
-import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 from pytest_runs import MISSED, OK, say, table
+from scan_speed import lines_of, pylint_of, speed
 
 _PRECISION: Final = 0.90
 _RECALL: Final = 0.85
-_LINES_PER_S: Final = 150_000
-_TIMES_AS_FAST: Final = 10
-_AGAIN_S: Final = 0.5
-_PEAK_BYTES: Final = 300_000_000
-_CORES: Final = 2
 
 _PATTERNS: Final = {
     # What is stored under a key is a cache to one reader and an accumulation to the next: either is a hit.
@@ -71,16 +64,6 @@ class _Place:
     reason: str
     is_sure: bool
     hit: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Timed:
-    """One process and its children: how long they took, and the most memory that all of them had at once."""
-
-    seconds: float
-    peak_bytes: int
-    output: str
-    code: int
 
 
 def _scan(tree: Path, confidence: str) -> list[dict[str, Any]]:
@@ -173,71 +156,6 @@ def labels(labelled: Path, wheels: Path, confidence: str) -> bool:
     return reached
 
 
-def _run(command: Sequence[str], folder: Path) -> _Timed:
-    """Run a command on two cores, and look at its memory 50 times a second."""
-    peak = 0
-    with tempfile.TemporaryFile(mode="w+", encoding="utf-8") as output:
-        begun = time.perf_counter()
-        process = psutil.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
-        while process.poll() is None:
-            peak = max(peak, _memory(process))
-            time.sleep(0.02)
-        seconds = time.perf_counter() - begun
-        output.seek(0)
-        return _Timed(seconds=seconds, peak_bytes=peak, output=output.read(), code=process.returncode)
-
-
-def _memory(process: psutil.Process) -> int:
-    """RSS of a process and its children; pages that they share count for each."""
-    total = 0
-    try:
-        for each in (process, *process.children(recursive=True)):
-            total += each.memory_info().rss
-    except psutil.Error:
-        pass  # ended meanwhile; the next look sees the rest
-    return total
-
-
-def _lines(tree: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in tree.rglob("*.py") if path.is_file())
-
-
-def speed(tree: Path, with_pylint: bool) -> bool:
-    """A first and a second run over a tree on two cores, and pylint over the same."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CORES])
-    tree, lines = tree.absolute(), _lines(tree)
-    ours = [sys.executable, "-m", "pytest_memleak", "scan-code", str(tree), "--format", "json", "--output", "report"]
-    with tempfile.TemporaryDirectory() as name:  # the cache lies in the working folder
-        runs = {"first run": _run(ours, Path(name)), "second run": _run(ours, Path(name))}
-    for title, run in runs.items():
-        if run.code not in (0, 1, 2):
-            raise SystemExit(f"the {title} failed with exit code {run.code}: {run.output[-2_000:]}")
-    first, again = runs["first run"], runs["second run"]
-    reached = lines / first.seconds >= _LINES_PER_S and again.seconds <= _AGAIN_S and first.peak_bytes <= _PEAK_BYTES
-    if with_pylint and importlib.util.find_spec("pylint"):
-        options = ["--disable=all", "--enable=R1732", "-j", str(_CORES), "--persistent=n", "--recursive=y"]
-        with tempfile.TemporaryDirectory() as name:
-            theirs = _run([sys.executable, "-m", "pylint", *options, str(tree)], Path(name))
-        runs["pylint R1732"] = theirs
-        reached = reached and theirs.seconds >= _TIMES_AS_FAST * first.seconds
-    rows = [
-        [
-            title,
-            f"{run.seconds:.2f}",
-            f"{lines / run.seconds:,.0f}",
-            f"{run.peak_bytes / 1e6:.0f}",
-            f"{run.seconds / first.seconds:.1f}",
-        ]
-        for title, run in runs.items()
-    ]
-    say(f"{lines:,} lines")
-    say(table(("", "s", "lines/s", "MB", "times the first"), rows))
-    if "pylint R1732" not in runs:
-        say("pylint was not run: install it into this environment to compare")
-    return reached
-
-
 def clean(packages: Sequence[str], wheels: Path, confidence: str) -> bool:
     """The findings in each of some well-kept packages; each that there is has to be argued."""
     rows, shown = [], []
@@ -246,7 +164,7 @@ def clean(packages: Sequence[str], wheels: Path, confidence: str) -> bool:
             findings = _scan(folder, confidence)
             counts = collections.Counter(finding["code"] for finding in findings)
             told = ", ".join(f"{code} {count}" for code, count in sorted(counts.items()))
-            rows.append([package, _lines(folder), len(findings), told])
+            rows.append([package, lines_of(folder), len(findings), told])
             shown += [f"{each['path']}:{each['line']}: {each['code']} {each['message']}" for each in findings]
     say(table(("package", "lines", "findings", "codes"), rows))
     for line in shown:
@@ -263,6 +181,10 @@ def main() -> int:
     by_speed = parts.add_parser("speed", help="lines/s, memory, and pylint beside it")
     by_speed.add_argument("tree", type=Path, help="the folder to scan")
     by_speed.add_argument("--no-pylint", action="store_true", help="do not run pylint")
+    by_speed.add_argument(
+        "--pylint", default="", metavar="PYTHON", help="the Python that has pylint (default: this one)"
+    )
+    by_speed.add_argument("--rounds", type=int, default=1, help="how often (default: 1)")
     by_clean = parts.add_parser("clean", help="the findings in well-kept packages")
     by_clean.add_argument("packages", nargs="*", default=_CLEAN, help=f"their names (default: {' '.join(_CLEAN)})")
     for part in (by_labels, by_clean):
@@ -272,7 +194,8 @@ def main() -> int:
     if given.part == "labels":
         return OK if labels(given.labels, given.wheels, given.confidence) else MISSED
     if given.part == "speed":
-        return OK if speed(given.tree, not given.no_pylint) else MISSED
+        pylint = [] if given.no_pylint else pylint_of(given.pylint)
+        return OK if speed(given.tree, pylint, given.rounds) else MISSED
     return OK if clean(given.packages or _CLEAN, given.wheels, given.confidence) else MISSED
 
 

@@ -98,6 +98,8 @@ class ScanWarning:
 
     path: str
     reason: str
+    is_unread: bool = True
+    """Whether something was left out of the scan; if not, it is only told."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

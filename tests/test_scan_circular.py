@@ -41,11 +41,28 @@ def handle():
 
 def test_an_object_that_refers_to_itself() -> None:
     (suspect,) = _found(ITSELF)
-    assert (suspect.confidence, suspect.driver, suspect.holder) == (Confidence.HIGH, Driver.INSTANCE, "Node.ref")
+    assert (suspect.confidence, suspect.driver, suspect.holder) == (Confidence.MEDIUM, Driver.INSTANCE, "Node.ref")
     assert suspect.message == (
         "self.ref refers to self itself: a cycle of strong references that nothing here breaks, "
         "so only the garbage collector frees them, late and all at once"
     )
+
+
+@pytest.mark.parametrize("use", ["Node().run()", "node = Node()\n    node.run()", "with Node(): pass"])
+def test_one_that_is_made_per_call_is_surer(use: str) -> None:
+    (suspect,) = _found(ITSELF + f"def handle():\n    {use}\n")
+    assert suspect.confidence is Confidence.HIGH
+
+
+@pytest.mark.parametrize("use", ["return Whole()", "whole = Whole()\n    return whole", "app.kept = Whole()"])
+def test_a_part_of_what_is_given_back_or_kept_is_less_sure(use: str) -> None:
+    (suspect,) = _found(OWNER.replace("return Whole().part", use))
+    assert suspect.confidence is Confidence.LOW
+
+
+def test_in_a_test_it_is_less_sure() -> None:
+    (suspect,) = circular_reference.find(Module(ast.parse(PAIR), "app.tests.tree"))
+    assert suspect.confidence is Confidence.LOW
 
 
 def test_two_that_refer_to_each_other() -> None:

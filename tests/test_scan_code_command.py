@@ -2,62 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
+from scan_support import CLEAN, LEAKY, Ended, Scan, command
 from typer.testing import CliRunner
 
 from pytest_memleak.cli import app
 from pytest_memleak.model_scan import Confidence, Driver, Finding, Severity
 from pytest_memleak.scan import baseline, changed, settings
 
-LEAKY = """\
-SEEN = []
-
-
-def load(path):
-    f = open(path)
-    return f.read()
-"""
-CLEAN = "def load(path):\n    with open(path) as f:\n        return f.read()\n"
-
-
-class Ended(NamedTuple):
-    """What a command left."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
 
 @pytest.fixture
-def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scan:
     """The command in a folder with one leaking file."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    (tmp_path / "app.py").write_text(LEAKY, encoding="utf-8")
-    # Click below 8.2 mixes stderr into stdout unless told not to, later ones cannot be told.
-    apart: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-
-    def run(*arguments: str) -> Ended:
-        ended = CliRunner(**apart).invoke(app, ["scan-code", *arguments])
-        if ended.exception is not None and not isinstance(ended.exception, SystemExit):
-            raise ended.exception
-        return Ended(ended.exit_code, ended.stdout, ended.stderr)
-
-    return run
+    return command(tmp_path, monkeypatch)
 
 
 def found(result: Ended) -> list[tuple[str, int]]:
     return [(finding["code"], finding["line"]) for finding in json.loads(result.stdout)["findings"]]
 
 
-def test_a_leak_is_found_and_a_clean_tree_is_clean(scan: Callable[..., Ended]) -> None:
+def test_a_leak_is_found_and_a_clean_tree_is_clean(scan: Scan) -> None:
     result = scan("--no-cache")
     assert result.exit_code == 1, result
     assert "app.py:5:9 MLK008 file_handle (confidence " in result.stdout
@@ -80,7 +49,7 @@ def test_a_leak_is_found_and_a_clean_tree_is_clean(scan: Callable[..., Ended]) -
         (("app.py",), 1),
     ],
 )
-def test_what_is_asked_for_is_what_counts(scan: Callable[..., Ended], arguments: Sequence[str], code: int) -> None:
+def test_what_is_asked_for_is_what_counts(scan: Scan, arguments: Sequence[str], code: int) -> None:
     result = scan("--no-cache", "--format", "json", *arguments)
     assert result.exit_code == code, result
     assert bool(found(result)) == bool(code)
@@ -101,14 +70,14 @@ def test_what_is_asked_for_is_what_counts(scan: Callable[..., Ended], arguments:
         (("--diff", "-x"), "--diff: expects a commit"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(scan: Callable[..., Ended], arguments: Sequence[str], words: str) -> None:
+def test_what_is_wrong_is_said_in_a_sentence(scan: Scan, arguments: Sequence[str], words: str) -> None:
     result = scan("--no-cache", *arguments)
     assert result.exit_code == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_baseline_hides_what_is_known_also_when_it_has_moved(scan: Callable[..., Ended]) -> None:
+def test_a_baseline_hides_what_is_known_also_when_it_has_moved(scan: Scan) -> None:
     result = scan("--no-cache", "--write-baseline", "known.json")
     assert (result.exit_code, result.stdout) == (
         0,
@@ -121,7 +90,7 @@ def test_a_baseline_hides_what_is_known_also_when_it_has_moved(scan: Callable[..
     assert (result.exit_code, found(result)) == (1, [("MLK008", 13)])
 
 
-def test_the_project_settles_what_the_command_line_leaves_open(scan: Callable[..., Ended]) -> None:
+def test_the_project_settles_what_the_command_line_leaves_open(scan: Scan) -> None:
     Path("pyproject.toml").write_text('[tool.memleak.scan]\nignore = ["file_handle"]\n', encoding="utf-8")
     assert scan("--no-cache").exit_code == 0
     Path("pyproject.toml").write_text('[tool.memleak.scan]\nseverity = "high"\n', encoding="utf-8")
@@ -137,13 +106,20 @@ def test_the_project_settles_what_the_command_line_leaves_open(scan: Callable[..
         ("severity = 3", "severity: expects text, got 3"),
         ('confidence = "sure"', "confidence: expects low, medium or high, got 'sure'"),
         ("= 3", "cannot be read"),
+        ("exclude = [1]", "exclude: expects a list of text, got [1]"),
+        ("exclude = ['']", "exclude: expects a list of text, got ['']"),
+        ("select = ['MLK999']", "select: expects codes or names of patterns, got 'MLK999'"),
+        ("baseline = true", "baseline: expects text, got True"),
     ],
 )
-def test_a_wrong_setting_is_refused(tmp_path: Path, line: str, words: str) -> None:
+def test_a_wrong_setting_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, words: str) -> None:
     (tmp_path / "pyproject.toml").write_text(f"[tool.memleak.scan]\n{line}\n", encoding="utf-8")
     with pytest.raises(settings.SettingError) as caught:
         settings.configured(tmp_path)
     assert words in str(caught.value)
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(app, ["scan-code", "--no-cache"])
+    assert (ended.exit_code, isinstance(ended.exception, SystemExit)) == (2, True)
 
 
 def git(*arguments: str) -> None:
@@ -151,7 +127,7 @@ def git(*arguments: str) -> None:
     subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
 
 
-def test_only_changed_lines_and_new_files_count(scan: Callable[..., Ended]) -> None:
+def test_only_changed_lines_and_new_files_count(scan: Scan) -> None:
     git("init", "-q")
     git("add", "app.py")
     git("commit", "-qm", "first")
@@ -176,7 +152,7 @@ def test_a_diff_is_read_by_its_counts() -> None:
     }
 
 
-def test_a_fix_is_shown_then_made(scan: Callable[..., Ended]) -> None:
+def test_a_fix_is_shown_then_made(scan: Scan) -> None:
     pytest.importorskip("libcst")
     result = scan("--no-cache", "--diff-only")
     assert result.exit_code == 1
@@ -188,7 +164,7 @@ def test_a_fix_is_shown_then_made(scan: Callable[..., Ended]) -> None:
     assert Path("app.py").read_text(encoding="utf-8").endswith(CLEAN)
 
 
-def test_what_cannot_be_read_is_said_and_is_not_clean(scan: Callable[..., Ended]) -> None:
+def test_what_cannot_be_read_is_said_and_is_not_clean(scan: Scan) -> None:
     Path("old.py").write_text("print 'x'\n", encoding="utf-8")
     result = scan("--no-cache", "--format", "json")
     assert result.exit_code == 1
@@ -197,7 +173,7 @@ def test_what_cannot_be_read_is_said_and_is_not_clean(scan: Callable[..., Ended]
     assert scan("--no-cache").exit_code == 2
 
 
-def test_a_report_goes_to_a_file_and_a_rule_is_explained(scan: Callable[..., Ended]) -> None:
+def test_a_report_goes_to_a_file_and_a_rule_is_explained(scan: Scan) -> None:
     result = scan("--no-cache", "--format", "sarif", "--output", "out.sarif", "--statistics")
     assert result.exit_code == 1
     assert json.loads(Path("out.sarif").read_text(encoding="utf-8"))["runs"][0]["results"][0]["ruleId"] == "MLK008"

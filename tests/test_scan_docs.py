@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import types
 import zipfile
 from pathlib import Path
 
+import jsonschema
 import pytest
 from test_docs import ROOT, blocks, links, tables
 from typer.testing import CliRunner
@@ -103,6 +105,33 @@ def test_what_is_not_reported_is_what_the_rule_says(code: str, pattern: str) -> 
     section = text.partition("## What it does not report\n")[2].partition("\n## ")[0]
     items = section.strip().removeprefix("- ").split("\n- ")
     assert [plain(item) for item in items] == [plain(sentence) for sentence in rule.NOT_REPORTED]
+
+
+def test_the_log_of_all_patterns_is_valid_sarif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for pattern in CODES.values():
+        Path("a b", pattern).mkdir(parents=True)
+        Path("a b", pattern, "bad.py").write_text(code_under(pattern, "Bad"), encoding="utf-8")
+    bad = code_under("file_handle", "Bad")
+    Path("a b", "é.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": bad}]}), encoding="utf-8")
+    Path("a b", "two.py").write_text("print 'two'\n", encoding="utf-8")
+    Path("a b", "unused.py").write_text("X = 1  # memleak: ignore[MLK001] nothing\n", encoding="utf-8")
+    frame = {"path": "a b/file_handle/bad.py", "line": bad.count("\n", 0, bad.index("= open(")) + 1}
+    leak = {"sites": [{"frame": frame, "inner": None}], "holder": None}
+    Path("memory.json").write_text(json.dumps({"version": 1, "results": [{"leaks": [leak]}]}), encoding="utf-8")
+    asked = ["scan-code", "a b", "--no-cache", "--runtime", "memory.json", "--format", "sarif", "--output", "log.sarif"]
+    assert CliRunner().invoke(cli.app, asked).exit_code == 1
+    log = json.loads(Path("log.sarif").read_text(encoding="utf-8"))
+    schema = json.loads((ROOT / "tests" / "schemas" / "sarif-2.1.0.json").read_text(encoding="utf-8"))
+    jsonschema.validate(log, schema)
+    (run,) = log["runs"]
+    assert {result["ruleId"] for result in run["results"]} == set(CODES)
+    assert run["results"][0]["properties"]["confirmed"]
+    assert any("cell" in result["properties"] for result in run["results"])
+    assert len(run["invocations"][0]["toolExecutionNotifications"]) == 2
+    log["runs"][0]["results"][0]["level"] = "worst"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(log, schema)
 
 
 def test_the_table_of_patterns_is_the_catalogue() -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pytest_memleak.model_scan import Driver, ScanResult, Severity
-from pytest_memleak.scan import engine
+from pytest_memleak.scan import engine, sources
+from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.one import Scanned
 from pytest_memleak.scan.project import severity_of
-from pytest_memleak.scan.sources import Entry
+from pytest_memleak.scan.registry import RULES
+from pytest_memleak.scan.sources import Entry, ScanRefused
 
 LEAK = "SEEN = []\n\n\ndef add(item):\n    SEEN.append(item)\n"
 
@@ -59,6 +63,88 @@ def test_what_cannot_be_read_is_one_warning_and_the_rest_is_scanned(here: Path, 
     assert (result.files, len(result.findings)) == (1, 1)
 
 
+def test_where_the_rights_are_missing_is_one_warning_and_the_rest_is_scanned(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, read = os.scandir, sources._bytes
+
+    def scandir(folder: str) -> Any:
+        if folder.endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    def refuse(path: str) -> bytes:
+        if path.endswith("secret.py"):
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(sources, "_bytes", refuse)
+    result = scan(here, {"locked/a.py": LEAK, "secret.py": LEAK, "good.py": LEAK})
+    assert [warning.path for warning in result.warnings] == ["locked", "secret.py"]
+    assert all("(Permission denied)" in warning.reason for warning in result.warnings)
+    assert [finding.path for finding in result.findings] == ["good.py"]
+
+
+@pytest.mark.parametrize("error, words", [(MemoryError, "not enough memory"), (RecursionError, "nested too deeply")])
+def test_a_file_that_is_too_much_for_a_rule_loses_only_itself(
+    here: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception], words: str
+) -> None:
+    (rule,) = (rule for rule in RULES if rule.CODE == "MLK001")
+    find = rule.find
+
+    def stumble(module: Module) -> Any:
+        if module.name == "big":
+            raise error
+        return find(module)
+
+    monkeypatch.setattr(rule, "find", stumble)
+    result = scan(here, {"big.py": LEAK, "good.py": LEAK})
+    assert [(warning.path, words in warning.reason) for warning in result.warnings] == [("big.py", True)]
+    assert [finding.path for finding in result.findings] == ["good.py"]
+
+
+def test_a_pipe_is_read_only_where_it_was_named(here: Path) -> None:
+    os.mkfifo(here / "pipe.py")
+    (here / "link.py").symlink_to("pipe.py")
+    result = scan(here, {"good.py": LEAK})
+    assert [(warning.path, "pipe" in warning.reason) for warning in result.warnings] == [
+        ("link.py", True),
+        ("pipe.py", True),
+    ]
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        written = thread.submit((here / "pipe.py").write_text, LEAK)  # waits for its reader
+        named = engine.scan(["pipe.py"], cache_dir=here / "cache")
+        assert written.result() == len(LEAK)
+    assert [finding.path for finding in named.findings] == ["pipe.py"]
+    assert not (here / "cache").exists()
+
+
+def test_a_link_to_itself_is_one_warning(here: Path) -> None:
+    (here / "self").symlink_to("self")
+    (here / "self.py").symlink_to("self.py")
+    result = scan(here, {"good.py": LEAK})
+    assert [warning.path for warning in result.warnings] == ["self", "self.py"]
+    assert len(result.findings) == 1
+
+
+@pytest.mark.parametrize(
+    "paths, exclude, scanned",
+    [
+        (["tests/a.py", "app/a.py"], ["tests"], ["app/a.py"]),
+        (["tests/a.py", "app/a.py"], ["tests/*"], ["app/a.py"]),
+        (["tests/a.py"], ["a.py"], []),
+        (["tests"], ["tests"], ["tests/a.py"]),
+        (["build/a.py"], [], ["build/a.py"]),
+    ],
+)
+def test_a_hook_that_names_each_file_gets_no_more_than_the_project_wants(
+    here: Path, paths: list[str], exclude: list[str], scanned: list[str]
+) -> None:
+    scan(here, {f"{folder}/a.py": LEAK for folder in ("tests", "app", "build")})
+    assert [finding.path for finding in engine.scan(paths, exclude=exclude).findings] == scanned
+
+
 def test_encodings_and_an_invalid_escape_are_read_in_silence(here: Path) -> None:
     latin = b"# -*- coding: latin-1 -*-\n# caf\xe9 '\\d'\n" + LEAK.encode()
     result = scan(here, {"bom.py": b"\xef\xbb\xbf" + LEAK.encode(), "latin.py": latin, "escape.py": "A = '\\d'\n"})
@@ -76,19 +162,25 @@ def test_excluded_folders_and_loops_of_links(here: Path) -> None:
 
 
 def test_a_notebook_counts_in_cells(here: Path) -> None:
-    cells = [
+    cells: list[dict[str, Any]] = [
         {"cell_type": "markdown", "source": ["text"]},
         {"cell_type": "code", "source": ["%matplotlib inline\n", "!ls\n", "SEEN = []"]},
         {"cell_type": "code", "source": "def add(item):\n    SEEN.append(item)"},
     ]
     (finding,) = scan(here, {"a.ipynb": json.dumps({"cells": cells})}).findings
     assert (finding.cell, finding.line, finding.end_line) == (3, 2, 2)
+    cells[2]["source"] = ["X = 1\n", "Y = (2  # memleak: ignore[MLK001] why"]
+    result = scan(here, {"a.ipynb": json.dumps({"cells": cells})})
+    assert ["(cell 3, line 2: '(' was never closed)" in warning.reason for warning in result.warnings] == [True]
+    cells[2]["source"] = ["X = 1\n", "Y = 2  # memleak: ignore[MLK001] why"]
+    (warning,) = scan(here, {"a.ipynb": json.dumps({"cells": cells})}).warnings
+    assert (warning.reason, warning.is_unread) == ("unused ignore[MLK001] at cell 3, line 2: remove it", False)
 
 
 def test_a_path_that_is_not_there_is_refused(here: Path) -> None:
-    with pytest.raises(ValueError, match="absent does not exist"):
+    with pytest.raises(ScanRefused, match="absent does not exist"):
         engine.scan(["absent"])
-    with pytest.raises(ValueError, match="MLK999 is no code"):
+    with pytest.raises(ScanRefused, match="MLK999 is no code"):
         engine.scan(["."], select=["MLK999"])
 
 
@@ -123,8 +215,27 @@ def test_a_measured_place_comes_first(here: Path) -> None:
     result = scan(here, {"a.py": LEAK, "z.py": LEAK}, runtime="RESULT.json")
     assert [(finding.path, finding.confirmed) for finding in result.findings] == [("z.py", True), ("a.py", False)]
     (here / "RESULT.json").write_text("[]")
-    with pytest.raises(ValueError, match="no result of a --memleak run"):
+    with pytest.raises(ScanRefused, match="no result of a --memleak run"):
         engine.scan(["."], runtime="RESULT.json")
+
+
+@pytest.mark.parametrize(
+    "holder, confirmed",
+    [
+        ("app.log.SEEN", True),
+        ("log.SEEN", True),
+        ("shop.app.log.SEEN", True),
+        ("SEEN", False),
+        ("other.SEEN", False),
+        ("app.log.SEEN_ALSO", False),
+    ],
+)
+def test_what_is_held_by_the_container_of_a_finding_confirms_it(here: Path, holder: str, confirmed: bool) -> None:
+    frame = {"path": "elsewhere.py", "line": 900}
+    leak = {"sites": [{"frame": frame, "inner": None}], "holder": {"name": holder}}
+    (here / "RESULT.json").write_text(json.dumps({"version": 1, "results": [{"leaks": [leak]}]}))
+    (finding,) = scan(here, {"app/__init__.py": "", "app/log.py": LEAK}, runtime="RESULT.json").findings
+    assert finding.confirmed is confirmed
 
 
 def test_the_cache_gives_the_same_and_sees_a_change(here: Path) -> None:

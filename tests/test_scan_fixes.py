@@ -1,45 +1,24 @@
-"""`--fix`: what is rewritten, what is left alone, and that a file is whole at any time."""
+"""`--fix`: what is rewritten, and what is left alone."""
 
 from __future__ import annotations
 
 import ast
-import codecs
 import textwrap
-from pathlib import Path
 
 import pytest
+from scan_support import finding
 
-from pytest_memleak.model_scan import Confidence, Driver, Finding, Severity
 from pytest_memleak.scan.module import Module
 
 pytest.importorskip("libcst")
 
-from pytest_memleak.scan import fixes, rewrites
-
-
-def finding(source: str, line: int, pattern: str = "file_handle", code: str = "MLK008", holder: str = "") -> Finding:
-    text = source.splitlines()[line - 1]
-    return Finding(
-        code=code,
-        pattern=pattern,
-        path="app.py",
-        line=line,
-        column=text.find("open(") + 1,
-        end_line=line,
-        severity=Severity.MEDIUM,
-        confidence=Confidence.HIGH,
-        driver=Driver.CALL,
-        message="",
-        source=text.strip(),
-        fix="",
-        holder=holder,
-    )
+from pytest_memleak.scan import fixes, plans
 
 
 def rewritten(source: str, line: int, pattern: str = "file_handle", holder: str = "") -> str | None:
     """The text after the rewrite that is planned for a line; None where none is."""
     made = finding(source, line, pattern, holder=holder)
-    plan = rewrites.plan(Module(ast.parse(source)), source.splitlines(), made, bounds=True)
+    plan = plans.plan(Module(ast.parse(source)), source.splitlines(), made, bounds=True)
     return None if plan is None else fixes._rewritten(source, plan)
 
 
@@ -108,6 +87,10 @@ MENDED = {
                 return file.read().strip()
         """,
     ),
+    "a file for a function of its text": (
+        "import json\ndef load(p):\n\treturn json.loads(open(p).read()).get('a')\n",
+        "import json\ndef load(p):\n\twith open(p) as f:\n\t\treturn json.loads(f.read()).get('a')\n",
+    ),
     "a file for a reader": (
         "import json\ndef load(p):\n\treturn json.load(open(p))['é']\n",
         "import json\ndef load(p):\n\twith open(p) as f:\n\t\treturn json.load(f)['é']\n",
@@ -145,6 +128,9 @@ LEFT = {
     "a default of several": "f = g = open(p)\nf.read()",
     "an argument of a call that may keep it": "return Image(open(p))",
     "in a condition": "if open(p).read():\n    return 1",
+    "open while something else runs": "return g(open(p).read())",
+    "open while it is run": "exec(open(p).read(), {})",
+    "with a function of the caller's": "import json\nreturn json.load(open(p), object_hook=self.hook)",
     "lazily": "return (x for x in open(p).read())",
 }
 
@@ -186,65 +172,3 @@ def test_a_deque_gets_a_bound_where_it_is_made() -> None:
     changed = rewritten(source, 5, "global_accumulation", holder="app.SEEN")
     assert changed == source.replace("SEEN = deque()", "SEEN = deque(maxlen=1000)")
     assert rewritten(source.replace("SEEN = deque()", "SEEN = []"), 5, "global_accumulation", "app.SEEN") is None
-
-
-SOURCE = "def load(p):\n    f = open(p)\n    return f.read()\n"
-FIXED = "def load(p):\n    with open(p) as f:\n        return f.read()\n"
-
-
-def mend(folder: Path, before: bytes, monkeypatch: pytest.MonkeyPatch, line: int = 2) -> bytes:
-    """Fix a file of a folder and give its bytes."""
-    monkeypatch.chdir(folder)
-    path = folder / "app.py"
-    path.write_bytes(before)
-    path.chmod(0o640)
-    for fix in fixes.fixes([finding("\n" * (line - 2) + SOURCE, line)], bounds=False):
-        assert isinstance(fix, fixes.Fix), fix
-        fix.write()
-    assert path.stat().st_mode & 0o777 == 0o640
-    assert [each.name for each in folder.iterdir()] == ["app.py"]
-    return path.read_bytes()
-
-
-@pytest.mark.parametrize(
-    "head, encoding",
-    [("", "utf-8"), ("# coding: latin-1\nX = 'é'\n", "latin-1"), ("X = 'é'\n", "utf-8-sig")],
-)
-def test_encoding_mode_and_line_ends_stay(
-    head: str, encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lines = head.count("\n")
-    for end in ("\n", "\r\n"):
-        before = (head + SOURCE).replace("\n", end).encode(encoding)
-        after = mend(tmp_path, before, monkeypatch, line=2 + lines)
-        assert after == (head + FIXED).replace("\n", end).encode(encoding)
-        assert after.startswith(codecs.BOM_UTF8) == (encoding == "utf-8-sig")
-
-
-def test_a_file_that_is_not_as_it_was_scanned_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    moved = b"import os\n\n\n" + SOURCE.encode()
-    assert mend(tmp_path, moved, monkeypatch) == moved
-
-
-def test_a_file_that_changes_meanwhile_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "app.py"
-    path.write_text(SOURCE, encoding="utf-8")
-    (fix,) = fixes.fixes([finding(SOURCE, 2)], bounds=False)
-    assert isinstance(fix, fixes.Fix)
-    assert "+    with open(p) as f:\n" in fix.diff()
-    path.write_text("x = 1\n", encoding="utf-8")
-    with pytest.raises(fixes.FixError, match=r"app\.py was left alone: it has changed meanwhile"):
-        fix.write()
-    assert path.read_text(encoding="utf-8") == "x = 1\n"
-    assert [each.name for each in tmp_path.iterdir()] == ["app.py"]
-
-
-def test_two_findings_of_a_file_are_mended_from_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    source = SOURCE + "\n\n" + SOURCE.replace("load", "again")
-    (tmp_path / "app.py").write_text(source, encoding="utf-8")
-    (fix,) = fixes.fixes([finding(source, 2), finding(source, 7)], bounds=False)
-    assert isinstance(fix, fixes.Fix)
-    assert fix.after.decode() == FIXED + "\n\n" + FIXED.replace("load", "again")
-    assert len(fix.fixed) == 2

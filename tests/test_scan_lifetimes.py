@@ -46,6 +46,9 @@ LOST = (
     "f = open(p)\nknown.prepare(f)",
     "f = Path(p).open()\nreturn f.read()",
     "return path.open().read()",
+    "requests.post(p, files=[('f', open(p, 'rb'))])",
+    "return known.audio.transcriptions.create(file=open(p, 'rb'))",
+    "files = {'f': (p, open(p, 'rb'))}\nreturn requests.post(p, files=files)",
 )
 
 KEPT = (
@@ -74,6 +77,10 @@ KEPT = (
     "f = open(p)\nreturn {'f': f}",
     "sys.stdout = open(os.devnull, 'w')",
     "f = getattr(open(p), 'close')",
+    "known.file.open(p)",
+    "known.GzipFile(fileobj=open)",
+    "files = {'f': open(p, 'rb')}\nrequests.post(p, files=files)\nfiles['f'].close()",
+    "with known.raises(OSError):\n    open(p)",
     "a, b = open(p), open(p)\na.close()\nb.close()",
 )
 
@@ -157,10 +164,81 @@ def test_a_pool_on_self_that_is_shut_down_or_shown_is_not(more: str) -> None:
     assert pooled(more) == []
 
 
-def test_a_base_of_another_file_may_close_and_a_harmless_one_does_not() -> None:
-    assert pooled(bases="(Base)") == []
-    assert pooled(bases="(other.Store)") == []
+def test_a_base_of_another_file_clears_by_its_facts_and_a_known_one_closes() -> None:
+    (suspect,) = pooled(bases="(Base)")
+    assert suspect.unless == ("closes:Store.pool", "closes:Base.pool", "closes:*.pool")
     assert len(pooled(bases="(ABC)")) == 1
+    assert pooled(bases="(logging.Handler)") == []
+
+
+def test_attributes_that_are_closed_by_name() -> None:
+    assert pooled("def close(self):\n    for name in self.names:\n        getattr(self, name).shutdown()\n") == []
+    assert len(pooled("def show(self, name):\n    print(getattr(self, name))\n")) == 1
+
+
+@pytest.mark.parametrize(
+    "source,confidence",
+    [
+        ("import sqlite3\ndef f():\n    with sqlite3.connect('x') as c: c.execute('y')\n", "MEDIUM"),
+        ("import sqlite3\ndef f():\n    c = sqlite3.connect('x')\n    with c: c.execute('y')\n", "MEDIUM"),
+        ("import sqlite3\ndef f():\n    c = sqlite3.connect('x')\n    with c: pass\n    c.close()\n", None),
+        ("import sqlite3\ndef f():\n    with sqlite3.connect('x') as c: return c\n", None),
+        ("import psycopg\ndef f():\n    with psycopg.connect('x') as c: c.execute('y')\n", None),
+        ("def f(pool):\n    c = pool.getconn()\n    c.execute(1)\n    pool.putconn(c)\n", "MEDIUM"),
+        ("def f(pool):\n    c = pool.getconn()\n    pool.putconn(c)\n", None),
+        (
+            "def f(pool):\n    c = pool.getconn()\n    try: c.execute(1)\n    finally: pool.putconn(c)\n",
+            None,
+        ),
+        (
+            "def f(pool):\n    c = pool.getconn()\n    try: c.execute(1)\n    except E: pool.putconn(c)\n",
+            None,
+        ),
+        ("def f(p):\n    f = open(p)\n    if p: return 1\n    f.close()\n", "MEDIUM"),
+        ("def f(p):\n    f = open(p)\n    if not f: return 1\n    f.close()\n", None),
+        ("def f(p):\n    f = open(p)\n    f.read()\n    f.close()\n", None),
+        ("def f(p):\n    try: f = open(p)\n    except E: return 1\n    f.close()\n", None),
+    ],
+)
+def test_what_is_closed_on_one_way_only(source: str, confidence: str | None) -> None:
+    assert [suspect.confidence.value for suspect in found(source)] == ([confidence] if confidence else [])
+
+
+def test_what_is_closed_on_one_way_is_not_rewritten_and_names_the_other() -> None:
+    (suspect,) = found("def f(p):\n    f = open(p)\n    if p:\n        return 1\n    f.close()\n")
+    assert not suspect.fixable
+    assert (
+        suspect.message == "a file from `open(…)` is closed on one way out only: the `return` in line 4 leaves it open"
+    )
+
+
+MAKER = """
+import sqlite3
+def connected(p):
+    c = sqlite3.connect(p)
+    c.row_factory = sqlite3.Row
+    return c
+"""
+
+
+@pytest.mark.parametrize(
+    "source,count",
+    [
+        ("def f():\n    c = connected(1)\n    return c.execute('x').fetchall()\n", 1),
+        ("def f():\n    with connected(1) as c: c.execute('x')\n", 1),
+        ("def f():\n    c = connected(1)\n    try: c.execute('x')\n    finally: c.close()\n", 0),
+        ("def f():\n    return connected(1)\n", 0),
+    ],
+)
+def test_a_function_that_makes_a_new_one_is_followed_to_its_callers(source: str, count: int) -> None:
+    assert len(found(MAKER + source)) == count
+    assert found((MAKER + source).replace("def connected", "@cache\ndef connected")) == []
+    assert found((MAKER + source).replace("    return c\n", "    ALL.append(c)\n    return c\n", 1)) == []
+
+
+def test_what_a_script_opens_once_is_less_sure() -> None:
+    (suspect,) = found("def main(p):\n    f = open(p)\n    f.read()\nif __name__ == '__main__':\n    main('x')\n")
+    assert (suspect.confidence, suspect.driver) == (Confidence.MEDIUM, Driver.IMPORT)
 
 
 def test_an_object_made_at_import_lives_as_long_as_the_process() -> None:
@@ -201,7 +279,9 @@ def test_pools_by_any_spelling(source: str, count: int) -> None:
         ("from sqlalchemy.orm import sessionmaker\nMake = sessionmaker()\ndef f():\n    Make().query(1)\n", 1),
         ("from sqlalchemy.orm import Session\ndef f(e):\n    with Session(e) as s: s.add(1)\n", 0),
         ("import boto3\ndef f():\n    s = boto3.Session()\n    s.client('s3')\n", 0),
-        ("def f(pool):\n    c = pool.getconn()\n    c.execute(1)\n    pool.putconn(c)\n", 0),
+        ("def f(pool):\n    d = pool.get_connection()\n    d.addCallback(print)\n", 0),
+        ("async def f(mill_db):\n    if not await mill_db.connect(): raise E\n", 0),
+        ("import gzip, io\ndef f(b):\n    return gzip.GzipFile(fileobj=io.BytesIO(b)).read()\n", 0),
         ("async def f(pool):\n    c = await pool.acquire()\n    await c.execute(1)\n", 1),
         ("async def f(pool):\n    async with pool.acquire() as c: await c.execute(1)\n", 0),
         ("from pymongo import MongoClient\ndef f():\n    return MongoClient().db\n", 0),

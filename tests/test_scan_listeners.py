@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from pytest_memleak.model_scan import Confidence, Driver
+from pytest_memleak.scan.facts import facts
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.rules import event_listener
 from pytest_memleak.scan.suspect import Suspect
@@ -44,6 +45,7 @@ def _in_class(line: str, start: str = "self.bus = bus") -> list[Suspect]:
         "bus.subscribe('done', on_done)",
         "bus.subscribe('done', lambda event: request)",
         "bus.add_listener(on_done)",
+        "bus.subscribe('done', request.queue.put_nowait)",
         "bus.on('done', lambda event: request)",
         "def inner(event): return request\nbus.addListener('done', inner)",
         "bus.add_observer(callback=functools.partial(on_done, request))",
@@ -152,4 +154,29 @@ def test_one_per_function_and_bus_and_its_words() -> None:
         "a function is registered with app.bus.bus once per call, and nothing here takes it off: "
         "app.bus.bus keeps it and all that it refers to"
     )
-    assert suspect.unless == ("stops:app.bus.bus",)
+    assert suspect.unless == ("stops:weak.subscribe", "stops:app.bus.bus")
+
+
+@pytest.mark.parametrize("line", ["await bus.subscribe(lambda event: x)", "await bus.add_listener(on_done)"])
+def test_an_awaited_registration_is_one_and_an_awaited_connect_is_a_network(line: str) -> None:
+    assert len(_found(f"async def handle(x):\n    {line}")) == 1
+    assert _found("async def handle(x, signal):\n    await bus.signal.connect(lambda: x, weak=False)") == []
+
+
+@pytest.mark.parametrize(
+    "source,weakly",
+    [
+        ("class Bus:\n    def connect(self, f):\n        self.all.append(weakref.WeakMethod(f))", True),
+        (
+            "class Bus:\n    def __init__(self):\n        self.all = weakref.WeakSet()\n    def connect(self, f): ...",
+            True,
+        ),
+        ("class Bus:\n    def connect(self, f):\n        weakref.finalize(self, f)", False),
+        ("class Bus:\n    def connect(self, f):\n        self.all.append(f)", False),
+    ],
+)
+def test_a_bus_of_the_program_that_holds_weakly_clears_its_verb(source: str, weakly: bool) -> None:
+    known = facts(Module(ast.parse(HEAD + source), "app.bus")).clears
+    assert ("stops:weak.connect" in known) is weakly
+    (suspect,) = _in_class("bus.some_signal.connect(self.on_event)")
+    assert "stops:weak.connect" in suspect.unless

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 
+import pytest
+
 from pytest_memleak.scan.facts import facts
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.reach import reached
@@ -11,7 +13,7 @@ from pytest_memleak.scan.reach import reached
 
 def reach(**files: str) -> dict[str, tuple[str, ...]]:
     return reached(
-        facts(Module(ast.parse(text), name.replace("__", "."), is_package=False), text) for name, text in files.items()
+        facts(Module(ast.parse(text), name.replace("__", "."), is_package=False)) for name, text in files.items()
     )
 
 
@@ -101,3 +103,90 @@ def test_re_exports_and_folders_without_init_are_followed() -> None:
         main="import api\nfrom fastapi import FastAPI\napp = FastAPI()\n@app.get('/')\ndef root(): api.save()\n",
     )
     assert found["store.save"] == ("GET /",)
+
+
+STORE = """
+class Store:
+    def add(self, x): pass
+    def drop(self, x): pass
+class Other:
+    def add(self, x): pass
+"""
+
+
+@pytest.mark.parametrize(
+    "parameter, body, reached_by_it",
+    [
+        ("id", "x = Store()\n    x.add(id)", {"store.Store.add"}),
+        ("id", "x: Store = Store()\n    for i in id:\n        x.add(i)", {"store.Store.add"}),
+        ("id", "Store().add(id)", {"store.Store.add"}),
+        ("x: Store = Depends()", "x.add(1)", {"store.Store.add"}),
+        ("x: Annotated[Store, Depends()]", "x.add(1)", {"store.Store.add"}),
+        ("id", "x = Store()\n    x = Other()\n    x.add(id)", set()),
+        ("id", "x = store()\n    x.add(id)", set()),
+        ("id", "x = Store()\n    def inner(x):\n        x.add(id)\n    inner(id)", set()),
+        ("id", "x = Store().other\n    x.add(id)", set()),
+    ],
+)
+def test_methods_of_what_an_endpoint_makes_or_is_given(parameter: str, body: str, reached_by_it: set[str]) -> None:
+    main = f"""
+from typing import Annotated
+from fastapi import Depends, FastAPI
+from store import Other, Store, store
+app = FastAPI()
+@app.get("/")
+def root({parameter}):
+    {body}
+"""
+    found = reach(store=STORE, main=main)
+    assert {name for name in found if name.startswith("store.")} == reached_by_it
+    assert all(found[name] == ("GET /",) for name in reached_by_it)
+
+
+ITEMS = """
+from fastapi import APIRouter
+router = APIRouter(prefix="/items")
+@router.get("/{id}")
+def item(id): pass
+"""
+
+
+@pytest.mark.parametrize(
+    "lines, labels",
+    [
+        ("app.include_router(items.router)", ["GET /items/{id}"]),
+        (
+            "app.include_router(items.router, prefix='/v1')\napp.include_router(items.router, prefix='/v2')",
+            ["GET /v1/items/{id}", "GET /v2/items/{id}"],
+        ),
+        (
+            "app.include_router(items.router)\napp.include_router(items.router, prefix='/v2')",
+            ["GET /items/{id}", "GET /v2/items/{id}"],
+        ),
+        (
+            """
+api = APIRouter(prefix='/api')
+api.include_router(items.router, prefix='/shop')
+app.include_router(api, prefix='/v1')
+""",
+            ["GET /v1/api/shop/items/{id}"],
+        ),
+        (
+            "sub = FastAPI()\nsub.include_router(items.router)\napp.mount('/sub', sub)",
+            ["GET /sub/items/{id}"],
+        ),
+        (
+            "def make():\n    made = FastAPI()\n    made.include_router(items.router, prefix='/made')",
+            ["GET /made/items/{id}"],
+        ),
+    ],
+)
+def test_each_place_that_a_router_is_included_at_counts(lines: str, labels: list[str]) -> None:
+    main = f"import items\nfrom fastapi import APIRouter, FastAPI\napp = FastAPI()\n{lines}\n"
+    assert list(reach(items=ITEMS, main=main)["items.item"]) == labels
+
+
+def test_routers_that_are_included_in_one_another_end() -> None:
+    ring = "one = APIRouter()\ntwo = APIRouter()\none.include_router(two, prefix='/a')\ntwo.include_router(one)\n"
+    (label,) = reach(app=f"from fastapi import APIRouter\n{ring}@one.get('/x')\ndef x(): pass\n")["app.x"]
+    assert label.endswith("/x")

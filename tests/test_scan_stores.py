@@ -66,6 +66,43 @@ LEAKS = {
         CACHE,
         3,
     ),
+    "a user's settings": ("from functools import cache\n@cache\ndef get_user_settings(user_id): ...", CACHE, 2),
+    "the type of a document": ("from functools import cache\n@cache\ndef document_type(doc_id): ...", CACHE, 2),
+    "the name of whom": ("from functools import cache\n@cache\ndef load(db, name): return db.fetch(name)", CACHE, 2),
+    "a cache made by a call": (
+        "from functools import lru_cache\ndef f(url): ...\ng = lru_cache(maxsize=None)(f)",
+        CACHE,
+        3,
+    ),
+    "another": ("import functools\ndef f(url): ...\nf = functools.cache(f)", CACHE, 3),
+    "settings by user": ("user_settings = {}\ndef f(user_id, s):\n    user_settings[user_id] = s", CACHE, 3),
+    "tools by session": ("TOOLS = {}\ndef register_tools(session, t):\n    TOOLS[session.id] = t", CACHE, 3),
+    "a new name for each user": (
+        "S = {}\ndef f(user_id):\n    if user_id in S:\n        raise ValueError\n    S[user_id] = 1",
+        CACHE,
+        5,
+    ),
+    "every object": ("class C:\n    s = []\n    def __init__(self):\n        C.s.append(self)", GLOBAL, 4),
+    "every object by its name": ("S = {}\nclass C:\n    def __init__(self, k):\n        S[k] = self", CACHE, 4),
+    "an update with a key": ("S = {}\ndef f(k):\n    S.update({k: 1})", CACHE, 3),
+    "asked with anything": (
+        "S = {}\ndef _f(k):\n    S[k] = 1\ndef g(x):\n    _f('a')\n    _f(x)",
+        CACHE,
+        3,
+    ),
+    "one by number": (
+        "S = []\ndef f(n):\n    for x in S:\n        if x.n == n:\n            return x\n    S.append(n)",
+        GLOBAL,
+        6,
+    ),
+    "what a wrapper keeps": (
+        (
+            "from functools import wraps\nS = {}\ndef d(fn):\n    @wraps(fn)\n    def w(k):\n"
+            "        S[k] = fn(k)\n    return w"
+        ),
+        CACHE,
+        6,
+    ),
     "a token that is not used": (
         "from contextvars import ContextVar\nV = ContextVar('V')\ndef f(x):\n    token = V.set(x)",
         GLOBAL,
@@ -113,6 +150,49 @@ CLEAN = {
     "once": "S = []\nD = 0\ndef f(x):\n    global D\n    if D:\n        return\n    D = True\n    S.append(x)",
     "module level": "S = {}\nfor k in range(9):\n    S[k] = 1",
     "in a finally": "S = set()\ndef f(x):\n    S.add(x)\n    try:\n        yield\n    finally:\n        S.remove(x)",
+    "what a decorator knows": (
+        "from functools import wraps\nS = {}\ndef d(fn):\n    S[fn.key] = 1\n    @wraps(fn)\n    def w(k):\n"
+        "        return fn(k)\n    return w"
+    ),
+    "a module by its number": "S = {}\ndef f(module):\n    d = module.__dict__\n    S[id(d)] = module.__name__",
+    "files of the code": (
+        "import traceback\nS = []\ndef f(tb):\n    n = traceback.extract_tb(tb)[-1][0]\n"
+        "    if n not in S:\n        S.append(n)"
+    ),
+    "names of keyword arguments": "S = {}\ndef f(**kw):\n    for k, v in kw.items():\n        S[k] = 1",
+    "read in a range": (
+        "import collections\nS = collections.defaultdict(int)\ndef f(n):\n    for i in range(n):\n        print(S[i])"
+    ),
+    "asked with constants": "S = {}\ndef _f(k):\n    S[k] = 1\ndef g():\n    _f('a')\n    _f(k='b')",
+    "one of each class": (
+        "S = []\nclass A: ...\ndef f():\n    for x in S:\n        if isinstance(x, A):\n            return x\n"
+        "    a = A()\n    S.append(a)\n    return a"
+    ),
+    "every object of the module": (
+        "class C:\n    s = []\n    def __init__(self):\n        C.s.append(self)\na = C()\nb = C()"
+    ),
+    "a name that must be new": "S = set()\ndef f(o):\n    assert o.key not in S\n    S.add(o.key)",
+    "what is deprecated": (
+        "import warnings\nS = {}\ndef f(k):\n    S[k] = 1\n    warnings.warn(k, DeprecationWarning)"
+    ),
+    "from the configuration": "S = {}\ndef f(o):\n    config = o.config\n    S[config.url] = 1",
+    "a cache by import path": (
+        "from functools import cache\nfrom importlib import import_module\n@cache\ndef f(path):\n"
+        "    where, _, what = path.partition('.')\n    return import_module(where)"
+    ),
+    "a cache by environment": (
+        "import os\nfrom functools import cache\n@cache\ndef f(name):\n    return os.environ[name]"
+    ),
+    "a cache by class": "from functools import cache\n@cache\ndef f(of):\n    return of.__mro__",
+    "a cache by choice": (
+        "from functools import cache\nfrom django.conf import settings\n@cache\ndef _f(conf=None): ...\n"
+        "def f(conf=None):\n    if conf is None:\n        conf = settings.ROOT\n    return _f(conf)"
+    ),
+    "a cache of a class": "from functools import cache\nclass C:\n    @cache\n    def f(cls): ...",
+    "a cache that is emptied": (
+        "from functools import cache\ndef f(url): ...\ng = cache(f)\ndef h():\n    g.cache_clear()"
+    ),
+    "a cache of a call's own": "from functools import cache\ndef f(url): ...\ndef g():\n    return cache(f)(1)",
     "no parameters": "from functools import cache\n@cache\ndef f(): ...",
     "bounded by default": "from functools import lru_cache\n@lru_cache\ndef f(k): ...",
     "few values": "from functools import cache\n@cache\ndef f(flag: bool): ...",
@@ -127,6 +207,50 @@ CLEAN = {
 @pytest.mark.parametrize("source", CLEAN.values(), ids=CLEAN)
 def test_what_is_bounded_is_not_reported(source: str) -> None:
     assert places(source) == []
+
+
+ARGUED = {
+    "in a test": ("S = {}\ndef f(k):\n    S[k] = 1", "app.tests.cache", Confidence.LOW),
+    "bounded, and nobody ends it": (
+        "import functools\nclass C:\n    @functools.lru_cache\n    def f(self, k): ...",
+        "app.cache",
+        Confidence.LOW,
+    ),
+    "bounded, on what is closed": (
+        "import functools\nclass C:\n    @functools.lru_cache\n    def f(self, k): ...\n    def close(self): ...",
+        "app.cache",
+        Confidence.MEDIUM,
+    ),
+    "bounded, on what is known weakly": (
+        (
+            "import functools, weakref\nALL = weakref.WeakSet()\nclass C:\n    def __init__(self):\n"
+            "        ALL.add(self)\n    @functools.lru_cache\n    def f(self, k): ..."
+        ),
+        "app.cache",
+        Confidence.MEDIUM,
+    ),
+    "keyed by who knows what": (
+        "import functools, lib\n@functools.cache\ndef f(thing):\n    return lib.made(thing)",
+        "app.cache",
+        Confidence.LOW,
+    ),
+    "said once": (
+        "import functools\n@functools.cache\ndef f(url: str) -> None:\n    print(url)",
+        "app.cache",
+        Confidence.LOW,
+    ),
+    "by name, and the function says of what": (
+        "import functools\n@functools.cache\ndef get_setting(name: str):\n    return load(name)",
+        "app.cache",
+        Confidence.LOW,
+    ),
+}
+
+
+@pytest.mark.parametrize("source,name,confidence", ARGUED.values(), ids=ARGUED)
+def test_what_may_be_all_there_is_is_less_sure(source: str, name: str, confidence: Confidence) -> None:
+    (suspect,) = unbounded_cache.find(Module(ast.parse(source), name))
+    assert suspect.confidence is confidence
 
 
 def test_removal_on_the_success_path_only_is_reported_with_less_confidence() -> None:

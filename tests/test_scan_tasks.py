@@ -78,8 +78,23 @@ def test_a_task_that_somebody_has_is_none(lines: str) -> None:
 
 
 def test_a_local_that_the_frame_holds_for_a_while_is_less_sure() -> None:
-    (suspect,) = _in_function("task = asyncio.create_task(x())\nawait x.ready()")
-    assert suspect.confidence is Confidence.LOW
+    for waits in ("await x.ready()", "loop.run_forever()"):
+        (suspect,) = _in_function(f"task = asyncio.create_task(x())\n{waits}")
+        assert suspect.confidence is Confidence.LOW
+
+
+def test_a_task_that_sleeps_until_it_is_cancelled_is_held_by_its_timer() -> None:
+    source = """
+        async def at_exit(workers):
+            try:
+                await asyncio.sleep({})
+            finally:
+                workers.clear()
+        def start(workers):
+            asyncio.create_task(at_exit(workers))
+    """
+    assert _found("import math\n" + textwrap.dedent(source.format("math.inf"))) == []
+    assert len(_found(source.format("10"))) == 1
 
 
 def test_a_name_that_is_not_the_import_starts_nothing() -> None:

@@ -19,10 +19,16 @@ FAILED: Final = 4
 def say(text: str) -> None:
     """Print a report; a reader who has gone (`| head`) changes no exit code, which is the verdict's."""
     try:
-        typer.echo(text)
+        typer.echo(_printable(text))
     except BrokenPipeError:
         # Else the interpreter tries again at its end, and fails.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _printable(text: str) -> str:
+    """What the terminal's encoding can show: a file's name may have bytes that no encoding has."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def refuse(command: str, reason: str) -> NoReturn:

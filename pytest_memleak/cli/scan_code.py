@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import typer
 
 from pytest_memleak import __version__
 from pytest_memleak.cli import refusal
+from pytest_memleak.cli import scan_options as options
+from pytest_memleak.cli.scan_mending import NAME, mend, note
 
 if TYPE_CHECKING:
-    from pytest_memleak.model_scan import Finding, ScanResult
+    from pytest_memleak.model_scan import ScanResult
     from pytest_memleak.scan.settings import ScanSettings
 
-_NAME: Final = "scan-code"
+_STDIN: Final = "-"
 _FORMATS: Final = ("text", "json", "sarif", "github")
 _MAX_WIDTH: Final = 120
 
@@ -41,25 +44,23 @@ def scan_code(
     paths: list[str] = typer.Argument(  # noqa: B008
         None, show_default=".", help="Files and folders; - reads one file from stdin."
     ),
-    output_format: Annotated[str, typer.Option("--format", help="text, json, sarif or github.")] = "text",
-    select: Annotated[list[str], typer.Option(help="Only these codes or patterns (comma lists, repeatable).")] = [],  # noqa: B006
-    ignore: Annotated[list[str], typer.Option(help="Not these codes or patterns.")] = [],  # noqa: B006
-    severity: Annotated[str, typer.Option(help="The least severity: low, medium, high (default: low).")] = "",
-    confidence: Annotated[str, typer.Option(help="The least confidence: low, medium, high (default: medium).")] = "",
-    exclude: Annotated[list[str], typer.Option(help="Files and folders to leave out (globs, repeatable).")] = [],  # noqa: B006
-    baseline: Annotated[str, typer.Option(help="Only findings that this file does not know.")] = "",
-    write_baseline: Annotated[str, typer.Option(help="Write the findings to this file as known.")] = "",
-    diff: Annotated[str, typer.Option(help="Only findings on lines changed since this commit.")] = "",
-    runtime: Annotated[str, typer.Option(help="A --memleak-json result: what it has measured comes first.")] = "",
-    explain: Annotated[str, typer.Option(help="Explain one code or pattern, and leave.")] = "",
-    statistics: Annotated[bool, typer.Option("--statistics", help="Count the findings by code.")] = False,
-    fix: Annotated[bool, typer.Option("--fix", help="Rewrite what can be mended for sure.")] = False,
-    diff_only: Annotated[bool, typer.Option("--diff-only", help="Show what --fix would do; change nothing.")] = False,
-    fix_bounds: Annotated[
-        bool, typer.Option("--fix-bounds", help="With --fix: also bound lru_cache and deque, which drops entries.")
-    ] = False,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither use nor write the cache.")] = False,
-    output: Annotated[str, typer.Option(help="Write the report to this file.")] = "",
+    output_format: options.Format = "text",
+    select: options.Codes = [],  # noqa: B006
+    ignore: options.NotCodes = [],  # noqa: B006
+    severity: options.Severity = "",
+    confidence: options.Confidence = "",
+    exclude: options.Globs = [],  # noqa: B006
+    baseline: options.Baseline = "",
+    write_baseline: options.WriteBaseline = "",
+    diff: options.Diff = "",
+    runtime: options.Runtime = "",
+    explain: options.Explain = "",
+    statistics: options.Statistics = False,
+    fix: options.Fix = False,
+    diff_only: options.DiffOnly = False,
+    fix_bounds: options.FixBounds = False,
+    no_cache: options.NoCache = False,
+    output: options.Output = "",
 ) -> None:
     """Find memory-leak patterns in source, without running it.
 
@@ -70,12 +71,11 @@ def scan_code(
     if explain:
         _explain(explain)
     paths = paths or ["."]
-    _refuse_wrong(paths, output_format, is_idle=fix_bounds and not (fix or diff_only))
-    line = (severity, confidence, baseline)
-    settings = _settings(paths[0], select, ignore, exclude, line)
+    _refuse_wrong(paths, output_format, mends=fix or diff_only, bounds=fix_bounds)
+    asked = _asked(select=select, ignore=ignore, exclude=exclude, severity=severity, confidence=confidence)
     request = _Request(
         paths=tuple(paths),
-        settings=dataclasses.replace(settings, baseline="") if write_baseline else settings,
+        settings=_settings(paths[0], asked, baseline=baseline, is_new=bool(write_baseline)),
         format=output_format,
         diff=diff,
         runtime=runtime,
@@ -86,13 +86,19 @@ def scan_code(
     result = _scanned(request)
     if write_baseline:
         _write_baseline(Path(write_baseline), result)
-    if diff_only or fix:
-        changed = _fix(result.findings, bounds=fix_bounds, write=not diff_only)
-        if diff_only:
-            _leave(result)
-        result = _scanned(request) if changed else result
+    if fix or diff_only:
+        result = _mended(request, result, bounds=fix_bounds, write=not diff_only)
     _show(request, result)
     _leave(result)
+
+
+def _mended(request: _Request, result: ScanResult, *, bounds: bool, write: bool) -> ScanResult:
+    """Mend what can be, and scan again; where nothing is to be written, that is all."""
+    is_changed = mend(result.findings, bounds=bounds, write=write)
+    if not write:
+        _warn(result)
+        _leave(result)
+    return _scanned(request) if is_changed else result
 
 
 def _explain(word: str) -> NoReturn:
@@ -104,7 +110,7 @@ def _explain(word: str) -> NoReturn:
     try:
         codes = parse_codes([word], "--explain")
     except SettingError as error:
-        refusal.refuse(_NAME, str(error))
+        refusal.refuse(NAME, str(error))
     not_reported = {rule.CODE: rule.NOT_REPORTED for rule in RULES}
     texts = [explain(code, CODES[code], not_reported.get(code, ()), width=_width()) for code in codes]
     refusal.say("\n\n".join(texts))
@@ -115,41 +121,48 @@ def _width() -> int:
     return min(shutil.get_terminal_size().columns, _MAX_WIDTH)
 
 
-def _refuse_wrong(paths: Sequence[str], output_format: str, *, is_idle: bool) -> None:
+def _refuse_wrong(paths: Sequence[str], output_format: str, *, mends: bool, bounds: bool) -> None:
     """What can be told to be wrong without reading anything."""
     if output_format not in _FORMATS:
-        refusal.refuse(_NAME, f"--format expects {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}, got {output_format!r}")
-    if is_idle:
-        refusal.refuse(_NAME, "--fix-bounds goes with --fix or --diff-only")
-    for path in paths:
-        if path != "-" and not Path(path).exists():
-            refusal.refuse(_NAME, f"{path} does not exist")
+        refusal.refuse(NAME, f"--format expects {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}, got {output_format!r}")
+    if mends and _STDIN in paths:
+        refusal.refuse(NAME, "--fix and --diff-only rewrite files, and - is none")
+    if bounds and not mends:
+        refusal.refuse(NAME, "--fix-bounds goes with --fix or --diff-only")
 
 
-def _settings(
-    first: str, select: Sequence[str], ignore: Sequence[str], exclude: Sequence[str], line: tuple[str, str, str]
+def _asked(
+    *, select: Sequence[str], ignore: Sequence[str], exclude: Sequence[str], severity: str, confidence: str
 ) -> ScanSettings:
-    """The command line over the pyproject.toml that is nearest to the first path."""
+    """What the command line asks for."""
     from pytest_memleak.scan import settings
 
-    severity, confidence, baseline = line
     try:
-        asked = settings.ScanSettings(
+        return settings.ScanSettings(
             select=settings.parse_codes(select, "--select"),
             ignore=settings.parse_codes(ignore, "--ignore"),
             exclude=tuple(exclude),
             severity=settings.parse_level(severity, "--severity") if severity else "",
             confidence=settings.parse_level(confidence, "--confidence") if confidence else "",
-            baseline=baseline,
         )
-        return settings.merged(settings.configured(_folder(first)), asked)
     except settings.SettingError as error:
-        refusal.refuse(_NAME, str(error))
+        refusal.refuse(NAME, str(error))
+
+
+def _settings(first: str, asked: ScanSettings, *, baseline: str, is_new: bool) -> ScanSettings:
+    """The command line over the pyproject.toml that is nearest to the first path; a new baseline knows of no old."""
+    from pytest_memleak.scan import settings
+
+    try:
+        merged = settings.merged(settings.configured(_folder(first)), dataclasses.replace(asked, baseline=baseline))
+    except settings.SettingError as error:
+        refusal.refuse(NAME, str(error))
+    return dataclasses.replace(merged, baseline="") if is_new else merged
 
 
 def _folder(path: str) -> Path:
-    place = Path.cwd() if path == "-" else Path(path).absolute()
-    return place if place.is_dir() else place.parent
+    place = Path.cwd() if path == _STDIN else Path(path).absolute()
+    return place if os.path.isdir(place) else place.parent  # noqa: PTH112  (Path raises where it may not look)
 
 
 def _scanned(request: _Request) -> ScanResult:
@@ -159,6 +172,7 @@ def _scanned(request: _Request) -> ScanResult:
     from pytest_memleak.scan.changed import ChangedError, changed
     from pytest_memleak.scan.kept import FOLDER
     from pytest_memleak.scan.settings import reaches
+    from pytest_memleak.scan.sources import ScanRefused
 
     settings = request.settings
     try:
@@ -180,8 +194,8 @@ def _scanned(request: _Request) -> ScanResult:
         ]
         if settings.baseline:
             findings = fresh(Path(settings.baseline), findings)
-    except (ChangedError, BaselineError, ValueError) as error:
-        refusal.refuse(_NAME, str(error))
+    except (ChangedError, BaselineError, ScanRefused) as error:
+        refusal.refuse(NAME, str(error))
     return dataclasses.replace(result, findings=tuple(findings))
 
 
@@ -193,45 +207,10 @@ def _write_baseline(path: Path, result: ScanResult) -> NoReturn:
     try:
         baseline.write(path, result.findings)
     except baseline.BaselineError as error:
-        refusal.refuse(_NAME, str(error))
+        refusal.refuse(NAME, str(error))
     _warn(result)
     refusal.say(f"{counted(len(result.findings), 'finding')} written to {path}; use it with --baseline {path}")
-    raise typer.Exit(refusal.USAGE if result.warnings else refusal.CLEAN)
-
-
-def _fix(findings: Sequence[Finding], *, bounds: bool, write: bool) -> bool:
-    """Mend or show the diff; whether a file was changed. What stayed as it was is said."""
-    from pytest_memleak.reports.scan_text import counted
-    from pytest_memleak.scan import fixes
-
-    fixed, left, files = 0, 0, 0
-    try:
-        for found in fixes.fixes(findings, bounds=bounds):
-            if isinstance(found, fixes.FixError):
-                _note(str(found))
-                continue
-            left += len(found.left)
-            if not found.fixed:
-                continue
-            if write:
-                try:
-                    found.write()
-                except fixes.FixError as error:
-                    _note(str(error))
-                    continue
-            else:
-                refusal.say(found.diff().rstrip("\n"))
-            fixed, files = fixed + len(found.fixed), files + 1
-    except ModuleNotFoundError:
-        refusal.refuse(_NAME, f"{'--fix' if write else '--diff-only'} {fixes.NEEDS}")
-    _note(f"{'fixed' if write else 'would fix'} {counted(fixed, 'finding')} in {counted(files, 'file')}")
-    if left:
-        _note(f"left {counted(left, 'finding')} alone: no rewrite is sure to keep what the code does")
-    return bool(files) and write
-
-
-def _note(words: str) -> None:
-    typer.echo(f"memleak {_NAME}: {words}", err=True)
+    raise typer.Exit(refusal.USAGE if _is_unread(result) else refusal.CLEAN)
 
 
 def _show(request: _Request, result: ScanResult) -> None:
@@ -242,9 +221,9 @@ def _show(request: _Request, result: ScanResult) -> None:
     text = _rendered(request, result)
     if request.output:
         try:
-            Path(request.output).write_text(text + "\n", encoding="utf-8")
+            Path(request.output).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            refusal.refuse(_NAME, f"--output {request.output}: {error.strerror or error}")
+            refusal.refuse(NAME, f"--output {request.output}: {error.strerror or error}")
         refusal.say(f"{scan_text.summary(result, places=request.paths)}; written to {request.output}")
     elif text:
         refusal.say(text)
@@ -267,11 +246,15 @@ def _rendered(request: _Request, result: ScanResult) -> str:
 
 def _warn(result: ScanResult) -> None:
     for warning in result.warnings:
-        _note(f"warning: {warning.path}: {warning.reason}")
+        note(f"warning: {warning.path}: {warning.reason}")
 
 
 def _leave(result: ScanResult) -> NoReturn:
     """Findings outweigh what could not be read."""
     if result.findings:
         raise typer.Exit(refusal.LEAK)
-    raise typer.Exit(refusal.USAGE if result.warnings else refusal.CLEAN)
+    raise typer.Exit(refusal.USAGE if _is_unread(result) else refusal.CLEAN)
+
+
+def _is_unread(result: ScanResult) -> bool:
+    return any(warning.is_unread for warning in result.warnings)

@@ -34,7 +34,7 @@ def document(result: ScanResult, *, version: str, rules: Sequence[tuple[str, str
     index = {code: number for number, (code, _) in enumerate(every)}
     driver = {"name": "memleak", "version": version, "rules": [_rule(code, pattern) for code, pattern in every]}
     invocation = {
-        "executionSuccessful": not result.warnings,
+        "executionSuccessful": not any(each.is_unread for each in result.warnings),
         "toolExecutionNotifications": [
             {"level": "warning", "message": {"text": each.reason}, "locations": [_location(each.path)]}
             for each in result.warnings

@@ -30,6 +30,10 @@ def report(result: ScanResult, *, width: int, places: Sequence[str] = ()) -> str
 def summary(result: ScanResult, *, places: Sequence[str] = ()) -> str:
     """How many of what, in how much: `3 findings (1 high, 2 medium) in 12 files, 1,200 lines`."""
     amount = f"{counted(result.files, 'file')}, {counted(result.lines, 'line')}"
+    if not result.files and not result.findings:
+        unread = any(warning.is_unread for warning in result.warnings)
+        where = f" in {' '.join(places)}" if places else ""
+        return f"{'nothing could be read' if unread else 'no Python file to scan'}{where}{_unread(result)}"
     if not result.findings:
         where = f"{' '.join(places)} ({amount})" if places else amount
         return f"no leak patterns found in {where}{_unread(result)}"
@@ -87,8 +91,15 @@ def _finding(finding: Finding, width: int) -> Iterator[str]:
         room = width - _LABEL - 2
         source = finding.source if len(finding.source) <= room else finding.source[: room - 1] + "…"
         yield f"  {'code':<{_LABEL}}{source}"
-    yield from _field("fix", finding.fix + (" (--fix does it)" if finding.fixable else ""), width)
+    yield from _field("fix", finding.fix + _mended_by(finding), width)
     yield ""
+
+
+def _mended_by(finding: Finding) -> str:
+    """How to have it rewritten. What drops entries is not done without being asked for."""
+    if not finding.fixable:
+        return ""
+    return " (--fix does it)" if finding.pattern == "file_handle" else " (--fix --fix-bounds does it)"
 
 
 def _field(label: str, words: str, width: int) -> Iterator[str]:

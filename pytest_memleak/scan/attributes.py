@@ -11,27 +11,14 @@ from pytest_memleak.scan.callees import last_name
 from pytest_memleak.scan.lifetimes import End, Fate, fate, weightiest
 from pytest_memleak.scan.module import Module
 
-_HARMLESS_BASES: Final = frozenset(
-    {
-        "ABC",
-        "BaseModel",
-        "BaseSettings",
-        "Enum",
-        "Exception",
-        "Generic",
-        "NamedTuple",
-        "Protocol",
-        "TypedDict",
-        "object",
-    }
-)
-"""Bases that close nothing of what their children store."""
+_CLOSING_BASES: Final = frozenset({"codecs", "io", "http", "logging", "socketserver", "tarfile", "zipfile"})
+"""Modules whose classes close the files and sockets in attributes that their children may store."""
 
 
 def stored(module: Module, owner: ast.ClassDef, attribute: str) -> Fate:
     """What becomes of the value in `self.<attribute>`: LOST where nothing in the file could close it."""
     lineage = _lineage(module, owner)
-    if lineage is None or _is_single(module, owner):
+    if lineage is None or _is_single(module, owner) or _closes_by_name(module, lineage):
         return Fate(end=End.HANDED)
     uses = [use for use in module.attributes.get(attribute, ()) if isinstance(use.ctx, ast.Load)]
     return weightiest(_used(module, use, lineage) for use in uses)
@@ -53,19 +40,33 @@ def _related(module: Module, owner: ast.ClassDef, lineage: dict[str, ast.ClassDe
 
 
 def _lineage(module: Module, owner: ast.ClassDef) -> dict[str, ast.ClassDef] | None:
-    """A class and its bases by name; None where one of them is not in this file."""
+    """A class and those of its bases that are in this file, by name; None where a base from elsewhere may close
+    what its children store. Other bases know nothing of it, or the facts of their files tell."""
     found = {owner.name: owner}
     waiting = [owner]
     while waiting:
         for base in module.class_bases(waiting.pop()):
-            if base.rpartition(".")[2] in _HARMLESS_BASES or base in found:
-                continue
-            known = module.classes.get(base)
-            if known is None:
+            if not base or base.partition(".")[0] in _CLOSING_BASES:
                 return None
-            found[base] = known
-            waiting.append(known)
+            known = module.classes.get(base)
+            if known is not None and base not in found:
+                found[base] = known
+                waiting.append(known)
     return found
+
+
+def _closes_by_name(module: Module, lineage: dict[str, ast.ClassDef]) -> bool:
+    """Whether a class closes attributes that it asks for by name: `getattr(self, name).close()` in a loop."""
+    for use in module.names.get("getattr", ()):
+        call = module.up[use]
+        if not isinstance(call, ast.Call) or len(call.args) < 2 or isinstance(call.args[1], ast.Constant):
+            continue
+        owner = module.class_of(call)
+        if last_name(call.args[0]) == "self" and owner is not None and owner.name in lineage:
+            found = fate(module, call, inline=False)
+            if found.end is not End.LOST:
+                return True
+    return False
 
 
 def _is_single(module: Module, owner: ast.ClassDef) -> bool:
@@ -82,7 +83,7 @@ def _is_called(module: Module, use: ast.Name) -> bool:
 def unless(module: Module, owner: ast.ClassDef, attribute: str) -> tuple[str, ...]:
     """The facts of other files that clear a value in an attribute."""
     bases = [base.rpartition(".")[2] for base in module.class_bases(owner)]
-    named = [owner.name, *(base for base in bases if base and base not in _HARMLESS_BASES)]
+    named = [owner.name, *(base for base in bases if base)]
     return (*(f"closes:{name}.{attribute}" for name in named), f"closes:*.{attribute}")
 
 

@@ -36,7 +36,7 @@ def write(path: Path, findings: Iterable[Finding]) -> None:
     text = json.dumps({"version": FORMAT_VERSION, "findings": known}, indent=2, ensure_ascii=False) + "\n"
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="surrogateescape")
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
@@ -64,7 +64,7 @@ def _key(finding: Finding, path: Path) -> Known:
 
 def _read(path: Path) -> Counter[Known]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except OSError as error:
         raise BaselineError(f"baseline {path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -9,6 +9,7 @@ CLOSERS: Final = frozenset(
     {
         "shutdown",
         "terminate",
+        "stop",
         "join",
         "release",
         "dispose",
@@ -16,6 +17,8 @@ CLOSERS: Final = frozenset(
         "invalidate",
         "cleanup",
         "putconn",
+        "quit",
+        "logout",
         "__exit__",
         "__aexit__",
     }
@@ -44,11 +47,24 @@ _READERS: Final = frozenset(
         ),
         *("shutil.copyfileobj", "hashlib.file_digest", "os.fsync", "fcntl.flock", "fcntl.lockf", "pandas.read_csv"),
         *(
+            "bs4.BeautifulSoup",
+            "email.message_from_file",
+            "email.message_from_binary_file",
+            "xml.etree.ElementTree.parse",
+            "xml.dom.minidom.parse",
             "pandas.read_sql",
             "pandas.read_json",
             "ast.parse",
             "contextlib.redirect_stdout",
             "contextlib.redirect_stderr",
+            "numpy.load",
+            "numpy.loadtxt",
+            "numpy.genfromtxt",
+            "torch.load",
+        ),
+        *(
+            f"os.{verb}"
+            for verb in ("read", "write", "pread", "pwrite", "fstat", "fchmod", "fchown", "ftruncate", "lseek", "isatty")
         ),
     }
 )
@@ -86,6 +102,29 @@ _BUILTINS: Final = frozenset(
         "zip",
     }
 )
+
+_WRAPPERS: Final = frozenset(
+    {
+        "gzip.GzipFile",
+        "gzip.open",
+        "bz2.BZ2File",
+        "bz2.open",
+        "lzma.LZMAFile",
+        "lzma.open",
+        "tarfile.open",
+        "tarfile.TarFile.open",
+        "zipfile.ZipFile",
+        "wave.open",
+        "PIL.Image.open",
+    }
+)
+"""Files over another file, which close what they have opened themselves and never the file that they were given."""
+
+_READING: Final = frozenset({"read_file", "readfp"})
+"""Methods of a parser that read all there is."""
+
+_UPLOADS: Final = (".audio.transcriptions.create", ".audio.translations.create", ".files.create", ".images.edit")
+"""Calls of the OpenAI client, which sends a file's content."""
 
 _STREAMS: Final = frozenset({"stdin", "stdout", "stderr"})
 _REQUESTS: Final = frozenset({"request", "get", "post", "put", "patch", "delete", "head", "options"})
@@ -183,11 +222,20 @@ def takes(name: str) -> bool:
     return name.lstrip("_")[:1].isupper() or not _TAKING.isdisjoint(words(name))
 
 
+def wraps(callee: str) -> bool:
+    """Whether what a call of `callee` (dotted) makes reads or writes what it is given, and never closes it."""
+    return callee in _WRAPPERS
+
+
 def borrows(callee: str, keyword: str) -> bool:
     """Whether a call of `callee` (dotted) is known to leave open what it is given, as `keyword` or by position."""
     if callee in _READERS or callee in _BUILTINS:
         return True
     first, _, last = callee.partition(".")
     if keyword in _STREAMS and (first == "subprocess" or last.startswith("create_subprocess_")):
+        return True
+    if keyword == "file" and callee.rpartition(".")[2].startswith("print"):
+        return True  # `traceback.print_exc(file=…)`, and all that print as `print` does
+    if callee.rpartition(".")[2] in _READING or callee.endswith(_UPLOADS) or callee.startswith("pandas.read_"):
         return True
     return (first in {"requests", "httpx"} and last in _REQUESTS) or callee.endswith(".run_in_executor")

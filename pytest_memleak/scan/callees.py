@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import Final
 
 from pytest_memleak.scan.module import Function, Module, within
@@ -37,6 +38,45 @@ def _is_stub(function: Function) -> bool:
     )
 
 
+def calls_of_maker(module: Module, made: ast.Call) -> Iterator[ast.Call]:
+    """The calls in this file of the function that makes and returns a new one each time: `conn = get_conn()`."""
+    function = module.function(made)
+    if function is None or not _makes(module, function, made):
+        return
+    for use in [*module.names.get(function.name, ()), *module.attributes.get(function.name, ())]:
+        call = module.up[use]
+        if isinstance(call, ast.Call) and call.func is use and callee(module, call) is function:
+            yield call
+
+
+def _makes(module: Module, function: Function, made: ast.Call) -> bool:
+    if any(last_name(one) not in {"staticmethod", "classmethod"} for one in function.decorator_list):
+        return False
+    name = ""
+    statement = module.statement(made)
+    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        target = statement.targets[0]
+        if len(statement.targets) > 1 or target.id not in module.locals_of(function):
+            return False
+        name = target.id
+        if not all(_only_returned(module, use) for use in module.uses(function, name)):
+            return False
+    value = getattr(statement, "value", None)
+    if (value.value if isinstance(value, ast.Await) else value) is not made:
+        return False
+    ends = [one for one in within(function) if isinstance(one, ast.Return | ast.Yield | ast.YieldFrom)]
+    if any(not isinstance(one, ast.Return) for one in ends):
+        return False
+    return bool(ends) and all(
+        one is statement or (bool(name) and isinstance(one.value, ast.Name) and one.value.id == name) for one in ends
+    )
+
+
+def _only_returned(module: Module, use: ast.Name) -> bool:
+    """Whether a use keeps it nowhere else: it is assigned or returned, or one of its methods is called."""
+    return not isinstance(use.ctx, ast.Load) or isinstance(module.up[use], ast.Return | ast.Attribute)
+
+
 def parameter(function: Function, call: ast.Call, node: ast.AST, keyword: str) -> str:
     """The parameter that an argument arrives in; empty where `*` or `**` takes it."""
     arguments = function.args
@@ -68,6 +108,14 @@ def provides(module: Module, node: ast.AST) -> bool:
         if isinstance(above, ast.Call) and last_name(above.func) in {"Depends", "Security"}:
             return True
     return False
+
+
+def is_context_manager(function: Function) -> bool:
+    """Whether a generator is what `with` enters; a fixture is run to its end whatever its test raises."""
+    return any(
+        last_name(one.func if isinstance(one, ast.Call) else one) in {"contextmanager", "asynccontextmanager"}
+        for one in function.decorator_list
+    )
 
 
 def _in_loop(module: Module, node: ast.AST) -> bool:

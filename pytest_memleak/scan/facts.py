@@ -15,6 +15,7 @@ from typing import Final
 from pytest_memleak.scan import routes
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.routes import Route
+from pytest_memleak.scan.store_data import is_of_tests
 
 _SHRINKS: Final = frozenset({"clear", "discard", "pop", "popitem", "popleft", "remove", "difference_update"})
 _CLOSES: Final = frozenset(
@@ -31,6 +32,10 @@ _ENDS: Final = {
     )
     for name in _SHRINKS | _CLOSES | _STOPS
 }
+_WEAK: Final = frozenset({"weakref", "pydispatch", "blinker", "psygnal"})
+_REGISTERS: Final = frozenset(
+    {"add_listener", "add_observer", "add_subscriber", "connect", "on", "register_listener", "subscribe"}
+)
 _ENTERS: Final = frozenset({"aclosing", "closing", "enter_async_context", "enter_context", "push", "push_async_exit"})
 _EMPTIES: Final = re.compile(r"(?i)(^|_)(clear|clean|evict|expire|gc|prune|purge|reset|shrink|sweep|trim)")
 """A function of such a name, given a container, removes from it."""
@@ -47,8 +52,8 @@ class Facts:
     """`shrinks:app.cache.SEEN`, `closes:Store._file`, `stops:*.bus`."""
 
     routes: tuple[Route, ...] = ()
-    prefixes: tuple[tuple[str, str], ...] = ()
-    """Routers and the prefix that they are included below."""
+    prefixes: tuple[tuple[str, str, str], ...] = ()
+    """Router, prefix and what it is included in; its own prefix is that of a router included in itself."""
 
     calls: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """What each function calls or passes on, by symbol; `self.x` for a method of its own class."""
@@ -62,13 +67,13 @@ class Facts:
     imports: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def facts(module: Module, text: str) -> Facts:
-    """The facts of one file; `text` is its source."""
+def facts(module: Module) -> Facts:
+    """The facts of one file."""
     calls = routes.calls_by_function(module)
     found, prefixes = routes.find(module)
     return Facts(
         name=module.name,
-        clears=tuple(sorted(set(_clears(module, text)))),
+        clears=tuple(sorted(set(_clears(module)))),
         routes=found,
         prefixes=prefixes,
         calls=calls,
@@ -94,7 +99,7 @@ def _instances(module: Module) -> Iterator[tuple[str, str]]:
                 yield target.id, made
 
 
-def _clears(module: Module, text: str) -> Iterator[str]:
+def _clears(module: Module) -> Iterator[str]:
     up = module.up
     for method, kinds in _ENDS.items():
         for node in module.attributes.get(method, ()):
@@ -112,12 +117,33 @@ def _clears(module: Module, text: str) -> Iterator[str]:
                 yield from _named(module, use, ("closes",))
     for call in module.calls:
         yield from _handed(module, call)
-    if "del " in text:
-        for below in up:
-            if type(below) is ast.Delete:
-                for target in below.targets:
-                    if isinstance(target, ast.Subscript):
-                        yield from _named(module, target.value, ("shrinks", "stops"))
+    yield from _weakly_held(module)
+    yield from _called(module)
+    for delete in module.deletes:
+        for target in delete.targets:
+            if isinstance(target, ast.Subscript):
+                yield from _named(module, target.value, ("shrinks", "stops"))
+
+
+def _called(module: Module) -> Iterator[str]:
+    """`calls:clear_cache` for each function of another file that empties something and is named here, unless by tests."""
+    if not is_of_tests(module):
+        for name in {*module.attributes, *(origin.rpartition(".")[2] for origin in module.imports.values())}:
+            if _EMPTIES.search(name):
+                yield f"calls:{name}"
+
+
+def _weakly_held(module: Module) -> Iterator[str]:
+    """`stops:weak.connect`, where a method or class of this file that registers listeners holds them weakly."""
+    for name, origin in module.imports.items():
+        if origin.partition(".")[0] in _WEAK:
+            for use in module.names.get(name, ()):
+                if "finalize" in module.dotted(module.up[use]) or "finalize" in origin:
+                    continue  # it is told of an object's end, and holds no listener
+                of = module.class_of(use)
+                for function in [*module.functions_above(use), *(of.body if of is not None else ())]:
+                    if getattr(function, "name", "") in _REGISTERS:
+                        yield f"stops:weak.{getattr(function, 'name', '')}"
 
 
 def _replaces(module: Module, node: ast.Attribute) -> bool:

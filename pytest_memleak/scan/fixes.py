@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
 import io
 import os
 import shutil
@@ -20,7 +21,8 @@ from pathlib import Path
 
 from pytest_memleak.model_scan import Finding
 from pytest_memleak.scan.module import Module
-from pytest_memleak.scan.rewrites import Rewrite, plan
+from pytest_memleak.scan.plans import is_mended, plan
+from pytest_memleak.scan.rewrites import Rewrite
 
 NEEDS = "needs libcst: python -m pip install 'pytest-memleak[scan]'"
 
@@ -71,6 +73,8 @@ def fixes(findings: Sequence[Finding], *, bounds: bool) -> Iterator[Fix | FixErr
             yield _fix(path, found, bounds=bounds)
         except FixError as error:
             yield error
+        except (RecursionError, MemoryError):
+            yield FixError(f"{path} was left alone: it is nested too deeply, or too long")
 
 
 def _fix(path: str, findings: Sequence[Finding], *, bounds: bool) -> Fix:
@@ -78,18 +82,18 @@ def _fix(path: str, findings: Sequence[Finding], *, bounds: bool) -> Fix:
     if any(finding.cell is not None for finding in findings):
         return Fix(path=path, before=b"", after=b"", encoding="utf-8", fixed=(), left=tuple(findings))
     before, text, encoding = _read(path)
-    start, fixed, left = text, [], []
+    state, fixed, left = _State(text), [], []
     for finding in sorted(findings, key=lambda finding: (finding.line, finding.column), reverse=True):
-        changed = _mended(text, finding, bounds=bounds)
+        changed = _mended(state, finding, bounds=bounds)
         if changed is None:
             left.append(finding)
         else:
-            text = changed
+            state = changed
             fixed.append(finding)
     after = before
-    if text != start:
+    if fixed:
         try:
-            after = text.encode(encoding)
+            after = state.text.encode(encoding)
         except UnicodeEncodeError:
             raise FixError(f"{path} was left alone: its encoding {encoding} cannot write the change") from None
     return Fix(path=path, before=before, after=after, encoding=encoding, fixed=tuple(fixed), left=tuple(left))
@@ -111,24 +115,45 @@ def _read(path: str) -> tuple[bytes, str, str]:
     return before, text, encoding
 
 
-def _mended(text: str, finding: Finding, *, bounds: bool) -> str | None:
-    """The text without a finding; None where it has to stay as it is."""
-    lines = text.splitlines() if "\f" not in text and "\v" not in text else text.split("\n")
+class _State:
+    """A file on the way, and what is worked out of it once for all its findings."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @functools.cached_property
+    def lines(self) -> list[str]:
+        """As the parser counts them: it ends no line at a form feed."""
+        return self.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+    @functools.cached_property
+    def module(self) -> Module:
+        """Raises SyntaxError and ValueError."""
+        return Module(ast.parse(self.text))
+
+    @functools.cached_property
+    def suspects(self) -> Counter[str]:
+        """How many places of each code the rules see in the file by itself."""
+        from pytest_memleak.scan.registry import RULES
+
+        return Counter(rule.CODE for rule in RULES for _ in rule.find(self.module))
+
+
+def _mended(state: _State, finding: Finding, *, bounds: bool) -> _State | None:
+    """The file without a finding; None where it has to stay as it is."""
+    lines = state.lines
     is_there = finding.line <= len(lines) and lines[finding.line - 1].strip().startswith(finding.source.strip()[:40])
-    if not is_there:
+    if not is_there or not is_mended(finding.pattern, bounds=bounds):
         return None
-    module = Module(ast.parse(text))
-    rewrite = plan(module, lines, finding, bounds=bounds)
-    if rewrite is None:
+    rewrite = plan(state.module, lines, finding, bounds=bounds)
+    text = None if rewrite is None else _rewritten(state.text, rewrite)
+    if text is None or text == state.text:
         return None
-    changed = _rewritten(text, rewrite)
-    if changed is None or changed == text:
-        return None
+    changed = _State(text)
     try:
-        tree = ast.parse(changed)
-    except (SyntaxError, ValueError):
+        was, now = state.suspects, changed.suspects
+    except (SyntaxError, ValueError, RecursionError):
         return None
-    was, now = _suspects(module), _suspects(Module(tree))
     return changed if now[finding.code] < was[finding.code] and now <= was else None
 
 
@@ -147,13 +172,6 @@ def _rewritten(text: str, rewrite: Rewrite) -> str | None:
     except (libcst.ParserSyntaxError, libcst.CSTValidationError, RecursionError):
         return None
     return changed if surgery.is_done else None
-
-
-def _suspects(module: Module) -> Counter[str]:
-    """How many places of each code the rules see in a file by itself."""
-    from pytest_memleak.scan.registry import RULES
-
-    return Counter(rule.CODE for rule in RULES for _ in rule.find(module))
 
 
 def _replace(path: Path, before: bytes, after: bytes) -> None:

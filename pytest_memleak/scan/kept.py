@@ -6,6 +6,7 @@ run what it brings. Whatever cannot be read counts as absent.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -59,7 +60,7 @@ class Kept:
                 return None
             return ScanResult(
                 findings=tuple(map(finding_from_plain, known["findings"])),
-                warnings=tuple(ScanWarning(path=path, reason=reason) for path, reason in known["warnings"]),
+                warnings=tuple(ScanWarning(path=p, reason=r, is_unread=u) for p, r, u in known["warnings"]),
                 files=known["files"],
                 lines=known["lines"],
             )
@@ -71,7 +72,7 @@ class Kept:
         content = {
             "stamp": stamp,
             "findings": [finding_to_plain(finding) for finding in result.findings],
-            "warnings": [[warning.path, warning.reason] for warning in result.warnings],
+            "warnings": [[warning.path, warning.reason, warning.is_unread] for warning in result.warnings],
             "files": result.files,
             "lines": result.lines,
         }
@@ -110,7 +111,8 @@ class Kept:
             partial.replace(self.folder / name)
         except (OSError, UnicodeError):
             # A folder that cannot be written costs time at the next scan, and nothing else.
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
 
 def _key(entry: Entry) -> str:

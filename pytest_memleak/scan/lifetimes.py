@@ -13,7 +13,7 @@ import enum
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from pytest_memleak.scan.borrowers import ENTERS, borrows, closes, takes
+from pytest_memleak.scan.borrowers import ENTERS, borrows, closes, takes, wraps
 from pytest_memleak.scan.callees import callee, last_name, parameter, provides
 from pytest_memleak.scan.module import Module, Scope, parameters
 
@@ -30,6 +30,9 @@ _BOUND: Final = frozenset(
     {"read", "readline", "readlines", "write", "execute", "submit", "map", "request", "send", "get", "post"}
 )
 """Methods that, not called but handed on, keep their object in use."""
+
+_LATER: Final = frozenset({"addCallback", "addCallbacks", "addBoth", "addErrback", "add_done_callback", "then"})
+"""Methods of what only promises the value: who is called with it may close it."""
 
 _PLAIN: Final = frozenset({"name", "mode", "encoding", "closed"})
 """Attributes that do not keep their object in use."""
@@ -77,6 +80,9 @@ class Fate:
     sure: bool = True
     """Whether all that happens to it is known to leave it open."""
 
+    guessed: bool = False
+    """Whether it was given to what may close it, which only its form speaks against."""
+
 
 _CLOSED: Final = Fate(end=End.CLOSED)
 _HANDED: Final = Fate(end=End.HANDED)
@@ -98,12 +104,12 @@ def fate(module: Module, node: ast.AST, *, inline: bool = True, seen: Seen | Non
     if isinstance(parent, ast.withitem):
         return _CLOSED
     if isinstance(parent, ast.NamedExpr):
-        kept = _into(module, parent.target, seen)
+        kept = into(module, parent.target, seen)
         around = kept if kept.end is not End.LOST else fate(module, parent, inline=inline, seen=seen)
         return _weightier(kept, around)
     if isinstance(parent, ast.Assign | ast.AnnAssign):
         targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
-        return weightiest(_into(module, one, seen) for one in targets)
+        return weightiest(into(module, one, seen) for one in targets)
     if isinstance(parent, ast.Yield):
         return _lost("is yielded") if provides(module, parent) else _HANDED
     if isinstance(parent, _CONTAINERS):
@@ -127,12 +133,13 @@ def weightiest(fates: Iterable[Fate]) -> Fate:
 
 def _weightier(one: Fate, other: Fate) -> Fate:
     if one.end is End.LOST and other.end is End.LOST:
-        return dataclasses.replace(one, name=one.name or other.name, sure=one.sure and other.sure)
+        guessed = one.guessed or other.guessed
+        return dataclasses.replace(one, name=one.name or other.name, sure=one.sure and other.sure, guessed=guessed)
     return other if other.end.value < one.end.value else one
 
 
-def _lost(how: str, *, sure: bool = True) -> Fate:
-    return Fate(end=End.LOST, how=how, sure=sure)
+def _lost(how: str, *, sure: bool = True, guessed: bool = False) -> Fate:
+    return Fate(end=End.LOST, how=how, sure=sure, guessed=guessed)
 
 
 def _carrier(module: Module, node: ast.AST) -> ast.AST:
@@ -171,7 +178,7 @@ def _attribute(module: Module, node: ast.Attribute, inline: bool) -> Fate:
         derived = isinstance(above, ast.Assign | ast.AnnAssign | ast.Return)  # `client.orders` keeps its client
         kept = (inline or derived) and name not in _PLAIN
         return _HANDED if kept else _lost(f"is only asked for its `.{name}`")
-    if name in {"__enter__", "__aenter__", "detach"}:
+    if name in {"__enter__", "__aenter__", "detach"} or name in _LATER:
         return _HANDED
     if inline and isinstance(module.up[above], ast.withitem):
         return _CLOSED
@@ -185,6 +192,10 @@ def _argument(module: Module, call: ast.Call, node: ast.AST, keyword: str, inlin
     dotted, name = module.dotted(call.func), last_name(call.func)
     if borrows(dotted or f".{name}", keyword):
         return _lost(f"is given to `{dotted or name}()`")
+    if wraps(dotted):
+        around = fate(module, call, inline=inline, seen=seen)
+        # Who keeps the wrapper, or hands it on, has the file by it.
+        return _lost(f"is given to `{dotted}()`") if around.end in (End.CLOSED, End.LOST) else _HANDED
     if name in ENTERS or closes(name) or isinstance(module.up[_carrier(module, call)], ast.withitem):
         return _CLOSED
     if name == "getattr":
@@ -196,12 +207,21 @@ def _argument(module: Module, call: ast.Call, node: ast.AST, keyword: str, inlin
         arrives = parameter(function, call, node, keyword)
         found = local(module, function, arrives, seen) if arrives else _HANDED
         if found.end is End.LOST:
-            return _lost(f"is given to `{name}()`", sure=found.sure)
+            return _lost(f"is given to `{name}()`", sure=found.sure, guessed=found.guessed)
         return _HANDED if found.end is End.STORED else found
     dropped = isinstance(module.up[_carrier(module, call)], ast.Expr)
-    if inline or not dropped or takes(name):
-        return _HANDED
-    return _lost(f"is given to `{name}()`", sure=False)
+    if not dropped or takes(name):
+        return _wrapped(module, call, name, seen) if inline and name.lstrip("_")[:1].isupper() else _HANDED
+    return _lost(f"is given to `{name}()`", sure=False, guessed=inline)
+
+
+def _wrapped(module: Module, call: ast.Call, name: str, seen: Seen) -> Fate:
+    """What becomes of a value that is made in the call of a class: nobody else has it, so that it goes the way of the
+    object."""
+    found = fate(module, call, seen=seen)
+    if found.end is End.LOST and found.name:
+        return _lost(f"is given to `{name}()`", sure=False, guessed=True)
+    return _CLOSED if found.end is End.CLOSED else _HANDED
 
 
 def local(module: Module, scope: Scope, name: str, seen: Seen) -> Fate:
@@ -216,7 +236,7 @@ def local(module: Module, scope: Scope, name: str, seen: Seen) -> Fate:
     return dataclasses.replace(found, name=name, how="") if found.end is End.LOST else found
 
 
-def _into(module: Module, target: ast.expr, seen: Seen) -> Fate:
+def into(module: Module, target: ast.expr, seen: Seen) -> Fate:
     """What becomes of a value that is assigned to a target."""
     if isinstance(target, ast.Name):
         scope = module.scope(target)
@@ -235,12 +255,16 @@ def _contained(module: Module, node: ast.AST, parent: ast.AST, inline: bool, see
     """What becomes of a value in a display: `a, b = open(x), open(y)`, or `post(files={"f": open(p)})`."""
     above = module.up[parent]
     if isinstance(parent, ast.Tuple) and isinstance(above, ast.Assign) and isinstance(above.targets[0], ast.Tuple):
-        into = above.targets[0].elts
-        if len(into) == len(parent.elts) and not any(isinstance(one, ast.Starred) for one in [*into, *parent.elts]):
-            return _into(module, into[next(at for at, one in enumerate(parent.elts) if one is node)], seen)
+        targets = above.targets[0].elts
+        if len(targets) == len(parent.elts) and not any(
+            isinstance(one, ast.Starred) for one in [*targets, *parent.elts]
+        ):
+            return into(module, targets[next(at for at, one in enumerate(parent.elts) if one is node)], seen)
     in_dict = False
     while isinstance(parent, ast.Dict | ast.List | ast.Tuple):
         in_dict, parent = in_dict or isinstance(parent, ast.Dict), module.up[parent]
+    if inline and isinstance(parent, ast.Assign | ast.AnnAssign) and _only_sent(module, parent):
+        return _lost("is sent in `files=`", sure=False)
     if isinstance(parent, ast.keyword):
         in_dict, parent = in_dict or parent.arg == "files", module.up[parent]
     if inline and in_dict and isinstance(parent, ast.Call):
@@ -248,3 +272,19 @@ def _contained(module: Module, node: ast.AST, parent: ast.AST, inline: bool, see
         if name and name not in _BUILDERS and not takes(name) and callee(module, parent) is None:
             return _lost(f"is given to `{name}()`", sure=False)
     return _HANDED
+
+
+def _only_sent(module: Module, assigned: ast.Assign | ast.AnnAssign) -> bool:
+    """Whether a display in a variable is but sent by a request, `post(files=files)`, which closes nothing of it."""
+    target = assigned.targets[0] if isinstance(assigned, ast.Assign) else assigned.target
+    if not isinstance(target, ast.Name) or isinstance(module.scope(target), ast.Module | ast.ClassDef):
+        return False
+    uses = [use for use in module.uses(module.scope(target), target.id) if isinstance(use.ctx, ast.Load)]
+    above = [module.up[use] for use in uses]
+    return bool(above) and all(
+        isinstance(one, ast.keyword)
+        and one.arg == "files"
+        and isinstance(module.up[one], ast.Call)
+        and callee(module, module.up[one]) is None  # type: ignore[arg-type]
+        for one in above
+    )

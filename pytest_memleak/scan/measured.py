@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_memleak.model_scan import Finding
+from pytest_memleak.scan.sources import ScanRefused
 
 _NEAR: Final = 2
 """Lines: what allocates is often an argument of the call that keeps it, a line or two away."""
@@ -41,7 +42,7 @@ def _alike_path(one: str, other: str) -> bool:
 
 
 def load(path: str | Path) -> Measured:
-    """The leaks of a file that `--memleak-json` wrote. Raises ValueError, in one sentence."""
+    """The leaks of a file that `--memleak-json` wrote. Raises ScanRefused, in one sentence."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         leaks = [leak for leak in _leaks(content) if isinstance(leak, dict)]
@@ -49,9 +50,9 @@ def load(path: str | Path) -> Measured:
         places = frozenset((str(place).replace("\\", "/"), int(line)) for place, line in frames)
         holders = frozenset(str(leak["holder"]["name"]) for leak in leaks if leak.get("holder"))
     except OSError as why:
-        raise ValueError(f"--runtime {path} cannot be read: {why.strerror}") from None
+        raise ScanRefused(f"--runtime {path} cannot be read: {why.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f"--runtime {path} is no result of a --memleak run: write one with --memleak-json") from None
+        raise ScanRefused(f"--runtime {path} is no result of a --memleak run: write one with --memleak-json") from None
     return Measured(places=places, holders=holders - {""})
 
 

@@ -7,13 +7,15 @@ the way, everything else is worked out for the few places that a rule looks at.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from typing import Final, TypeAlias
+from collections.abc import Iterator, Set
+from typing import Final
 
-Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
-Scope: TypeAlias = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+from pytest_memleak.scan.indexed import Function, Index, Scope, children, parameters
+
+__all__ = ["Function", "Module", "Scope", "parameters", "within"]
 
 _SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Module)
+_KINDS: Final = frozenset(_SCOPES)
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -27,63 +29,28 @@ class Module:
         self.tree = tree
         self.name = name
         self.is_package = is_package
-        self.up: dict[ast.AST, ast.AST] = {}
+        index = Index(tree)
+        self.up = index.up
         """Each node's parent."""
 
-        self.calls: list[ast.Call] = []
-        self.names: dict[str, list[ast.Name]] = {}
+        self.calls = index.calls
+        self.names = index.names
         """Every use of a name, in any scope, in the order of the file."""
 
-        self.attributes: dict[str, list[ast.Attribute]] = {}
+        self.attributes = index.attributes
         """Every `x.attr`, by `attr`."""
 
-        self.functions: list[Function] = []
-        self.classes: dict[str, ast.ClassDef] = {}
+        self.functions = index.functions
+        self.classes = index.classes
         """By bare name; of two alike, the last."""
 
+        self.deletes = index.deletes
         self.imports: dict[str, str] = {}
         """What an imported name stands for, dotted: `create_task` is `asyncio.create_task`. From any scope."""
 
-        self._locals: dict[ast.AST, frozenset[str]] = {}
-        self._index()
-
-    def _index(self) -> None:
-        up, names, attributes = self.up, self.names, self.attributes
-        waiting: list[ast.AST] = [self.tree]
-        base = ast.AST
-        while waiting:
-            node = waiting.pop()
-            kind = type(node)
-            if kind is ast.Name:
-                names.setdefault(node.id, []).append(node)  # type: ignore[attr-defined, arg-type]
-                continue
-            if kind is ast.Constant:
-                continue
-            if kind is ast.Attribute:
-                attributes.setdefault(node.attr, []).append(node)  # type: ignore[attr-defined, arg-type]
-                value = node.value  # type: ignore[attr-defined]
-                up[value] = node
-                waiting.append(value)
-                continue
-            if kind is ast.Call:
-                self.calls.append(node)  # type: ignore[arg-type]
-            elif kind is ast.FunctionDef or kind is ast.AsyncFunctionDef:
-                self.functions.append(node)  # type: ignore[arg-type]
-            elif kind is ast.ClassDef:
-                self.classes[node.name] = node  # type: ignore[attr-defined, assignment]
-            elif kind is ast.Import or kind is ast.ImportFrom:
-                self._import(node)  # type: ignore[arg-type]
-                continue
-            # Backwards, so that what is popped next comes first in the file.
-            for value in reversed(list(node.__dict__.values())):
-                if value.__class__ is list:
-                    for child in reversed(value):
-                        if isinstance(child, base):
-                            up[child] = node
-                            waiting.append(child)
-                elif isinstance(value, base) and not isinstance(value, ast.expr_context | ast.operator):
-                    up[value] = node
-                    waiting.append(value)
+        self._bound = index.bound
+        for node in index.imports:
+            self._import(node)
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         if isinstance(node, ast.Import):
@@ -112,18 +79,19 @@ class Module:
     def scope(self, node: ast.AST) -> Scope:
         """The module, class, function or lambda whose code a node is; a function's decorators and defaults
         belong to the scope around it."""
-        below = node
-        for above in self.above(node):
-            if isinstance(above, _SCOPES):
+        up = self.up
+        below, above = node, up.get(node)
+        while above is not None:
+            if above.__class__ in _KINDS:  # asked so often that isinstance would show
                 if isinstance(above, ast.Module):
                     return above
                 # Of a function or class, only the body has statements.
                 if isinstance(above, ast.Lambda):
                     if below is above.body:
                         return above
-                elif isinstance(below, ast.stmt):
+                elif isinstance(above, _SCOPES) and isinstance(below, ast.stmt):
                     return above
-            below = above
+            below, above = above, up.get(above)
         return self.tree
 
     def function(self, node: ast.AST) -> Function | None:
@@ -173,12 +141,9 @@ class Module:
 
     # --- what a name means
 
-    def locals_of(self, scope: Scope) -> frozenset[str]:
+    def locals_of(self, scope: Scope) -> Set[str]:
         """The names that a scope binds itself: parameters, assignments, imports, definitions."""
-        known = self._locals.get(scope)
-        if known is None:
-            known = self._locals[scope] = frozenset(_bound(scope))
-        return known
+        return self._bound[scope]
 
     def owner(self, node: ast.AST, name: str) -> Scope | None:
         """The scope that `name`, used at `node`, belongs to; None for a builtin or what a star import brings."""
@@ -224,8 +189,7 @@ class Module:
         return ".".join([first, *reversed(parts)]).replace(".()", "()")
 
     def _imports_it(self, scope: Scope, name: str) -> bool:
-        arguments = getattr(scope, "args", None)
-        return not (arguments is not None and name in _parameters(arguments))
+        return isinstance(scope, ast.Module | ast.ClassDef) or all(one.arg != name for one in parameters(scope))
 
     def is_builtin(self, node: ast.Name) -> bool:
         """Whether a name is nobody's here, as `open` is where nothing is called so."""
@@ -252,27 +216,15 @@ class Module:
         return found[0] if len(found) == 1 else None
 
 
-def parameters(function: Function | ast.Lambda) -> list[ast.arg]:
-    """All parameters of a function in their order, `*args` and `**kwargs` too."""
-    arguments = function.args
-    return [
-        *arguments.posonlyargs,
-        *arguments.args,
-        *([arguments.vararg] if arguments.vararg else []),
-        *arguments.kwonlyargs,
-        *([arguments.kwarg] if arguments.kwarg else []),
-    ]
-
-
 def within(node: ast.AST, *, nested: bool = False) -> Iterator[ast.AST]:
     """All nodes of a scope's body; with `nested`, those of the functions and classes inside too."""
-    waiting: list[ast.AST] = list(reversed(_body(node)))
+    waiting = _body(node)[::-1]
     while waiting:
         below = waiting.pop()
         yield below
         if not nested and isinstance(below, _SCOPES):
             continue
-        waiting.extend(reversed(list(ast.iter_child_nodes(below))))
+        waiting.extend(children(below))
 
 
 def _body(node: ast.AST) -> list[ast.AST]:
@@ -280,32 +232,4 @@ def _body(node: ast.AST) -> list[ast.AST]:
         return [node.body]
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         return list(node.body)
-    return list(ast.iter_child_nodes(node))
-
-
-def _parameters(arguments: ast.arguments) -> set[str]:
-    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
-    return {argument.arg for argument in every if argument is not None}
-
-
-def _bound(scope: Scope) -> set[str]:
-    bound: set[str] = set()
-    others: set[str] = set()
-    if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-        bound |= _parameters(scope.args)
-    for node in within(scope):
-        if isinstance(node, ast.Name):
-            if not isinstance(node.ctx, ast.Load):
-                bound.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            bound.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            bound.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ExceptHandler):
-            if node.name:
-                bound.add(node.name)
-        elif isinstance(node, ast.Global | ast.Nonlocal):
-            others.update(node.names)
-        elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
-            bound.add(node.name)
-    return bound - others
+    return children(node)[::-1]

@@ -174,7 +174,13 @@ def passes_on(module: Module, call: ast.Call) -> bool:
 
 
 def stops(module: Module, call: ast.Call, source: ast.expr | None) -> tuple[str, ...]:
-    """The facts of other files that would clear it: that what it registers with is unsubscribed from there."""
+    """The facts of other files that would clear it: that what it registers with is unsubscribed from there, or
+    that the program has a method of that name of its own, which holds listeners weakly."""
+    weak = (f"stops:weak.{call.func.attr}",) if isinstance(call.func, ast.Attribute) else ()
+    return (*weak, *_unsubscribed(module, call, source))
+
+
+def _unsubscribed(module: Module, call: ast.Call, source: ast.expr | None) -> tuple[str, ...]:
     of = module.class_of(call)
     if isinstance(source, ast.Attribute) and is_self(module, source.value) and of is not None:
         names = [of.name, *(base.rpartition(".")[2] for base in module.class_bases(of) if base), "*"]
@@ -198,6 +204,26 @@ def made_in_functions(module: Module, of: ast.ClassDef) -> bool:
         function = module.function(use) if is_called(module, use) else None
         if function is not None and function.name != "__init__" and not is_set_up(function):
             return True
+    return False
+
+
+def is_passing(module: Module, of: ast.ClassDef) -> bool:
+    """Whether the file makes an object of a class for a call only: it neither gives it back nor keeps it, so that it
+    may live as long as the process."""
+    for use in module.names.get(of.name, ()):
+        function = module.function(use) if is_called(module, use) else None
+        if function is None or function.name == "__init__" or is_set_up(function):
+            continue
+        call = module.up[use]
+        above = module.up[call]
+        if isinstance(above, ast.Attribute | ast.Expr | ast.withitem):
+            return True
+        target = above.targets[0] if isinstance(above, ast.Assign) else None
+        if isinstance(target, ast.Name) and module.owner(target, target.id) is function:
+            kept = (ast.Return, ast.Assign, ast.Call, ast.Yield, ast.Tuple, ast.List, ast.Dict, ast.keyword)
+            uses = module.uses(function, target.id)
+            if not any(isinstance(module.up[each], kept) for each in uses if each is not target):
+                return True
     return False
 
 

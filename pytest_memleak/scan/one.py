@@ -15,6 +15,7 @@ from pytest_memleak.patterns.catalogue import BY_NAME
 from pytest_memleak.scan import suppressions
 from pytest_memleak.scan.facts import Facts, facts
 from pytest_memleak.scan.module import Module
+from pytest_memleak.scan.plans import plan
 from pytest_memleak.scan.routes import Route
 from pytest_memleak.scan.sources import Entry, Source, Unreadable, read
 from pytest_memleak.scan.suppressions import Suppression
@@ -61,7 +62,7 @@ def scan_entry(entry: Entry, rules: Sequence[ModuleType]) -> Scanned:
 def scan_source(source: Source, entry: Entry, rules: Sequence[ModuleType]) -> Scanned:
     """Scan a text. Raises Unreadable, RecursionError and MemoryError."""
     text = source.text
-    module = Module(_parsed(text), entry.name, is_package=entry.is_package)
+    module = Module(_parsed(source), entry.name, is_package=entry.is_package)
     lines: list[str] = []
     leads: list[Lead] = []
     for rule in rules:
@@ -72,18 +73,19 @@ def scan_source(source: Source, entry: Entry, rules: Sequence[ModuleType]) -> Sc
         shown=entry.shown,
         lines=text.count("\n") + (not text.endswith("\n") and bool(text)),
         leads=tuple(leads),
-        facts=facts(module, text),
-        comments=suppressions.find(text),
+        facts=facts(module),
+        comments=suppressions.find(source),
     )
 
 
-def _parsed(text: str) -> ast.Module:
+def _parsed(source: Source) -> ast.Module:
+    text = source.text
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an invalid escape is not this scanner's to report
         try:
             return ast.parse(text)
         except SyntaxError as why:
-            where = f" (line {why.lineno}: {why.msg})" if why.lineno else f" ({why.msg})"
+            where = f" ({source.at(why.lineno)}: {why.msg})" if why.lineno else f" ({why.msg})"
             if _PRINTS.search(text):
                 raise Unreadable(f"it does not parse{where}; Python 2? convert or --exclude it") from None
             raise Unreadable(f"it does not parse{where}; correct or --exclude it") from None
@@ -106,33 +108,36 @@ def _lead(
     # The column counts bytes of UTF-8 in the tree, and characters for the reader.
     column = len(text.encode()[: getattr(node, "col_offset", 0)].decode(errors="ignore")) + 1
     pattern = BY_NAME[rule.PATTERN]
-    symbol = module.symbol(node)
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        symbol = f"{symbol}.{node.name}" if symbol else node.name
-    cell, shown_line, shown_end = None, line, end
-    if cells:
-        cell, shown_line = cells[line - 1]
-        shown_end = shown_line + end - line
+    cell, shown_line = cells[line - 1] if cells else (None, line)
     finding = Finding(
         code=rule.CODE,
         pattern=rule.PATTERN,
         path=entry.shown,
         line=shown_line,
         column=column,
-        end_line=shown_end,
+        end_line=shown_line + end - line,
         severity=Severity(pattern.severity),
         confidence=suspect.confidence,
         driver=suspect.driver,
         message=suspect.message,
         source=text.strip(),
         fix=suspect.fix or pattern.fix,
-        symbol=symbol,
+        symbol=_symbol(module, node),
         holder=suspect.holder,
         cell=cell,
-        fixable=suspect.fixable and cell is None,
     )
+    if cell is None and plan(module, lines, finding, bounds=True) is not None:
+        finding = dataclasses.replace(finding, fixable=True)
     about = tuple(sorted(suppressions.lines_of(module, node)))
     return Lead(finding=finding, unless=suspect.unless, lines=about)
+
+
+def _symbol(module: Module, node: ast.AST) -> str:
+    """What a node is in; of a function or class, itself."""
+    symbol = module.symbol(node)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return f"{symbol}.{node.name}" if symbol else node.name
+    return symbol
 
 
 # --- as JSON has it: the cache lies in the project's folder, where nothing that can run code may be read back
@@ -172,7 +177,7 @@ def to_plain(scanned: Scanned) -> list[Any]:
             known.instances,
             known.imports,
         ],
-        [[comment.line, comment.codes] for comment in scanned.comments],
+        [[comment.line, comment.codes, comment.at] for comment in scanned.comments],
         scanned.warning,
     ]
 
@@ -192,13 +197,13 @@ def from_plain(row: list[Any]) -> Scanned:
             name=name,
             clears=tuple(clears),
             routes=tuple(Route(verb=v, path=p, target=t, router=r) for v, p, t, r in routes),
-            prefixes=tuple((router, prefix) for router, prefix in prefixes),
+            prefixes=tuple((router, prefix, into) for router, prefix, into in prefixes),
             calls={symbol: tuple(names) for symbol, names in calls.items()},
             classes={symbol: tuple(names) for symbol, names in classes.items()},
             instances=instances,
             imports=imports,
         ),
-        comments=tuple(Suppression(line=line, codes=tuple(codes)) for line, codes in comments),
+        comments=tuple(Suppression(line=line, codes=tuple(codes), at=at) for line, codes, at in comments),
         warning=warning,
     )
 

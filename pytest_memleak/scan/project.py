@@ -74,7 +74,7 @@ def joined(files: Sequence[Scanned], active: Collection[str]) -> tuple[list[Find
         kept, unused = suppressions.apply(open_, file.comments, active)
         found += kept
         warnings += [
-            ScanWarning(path=file.shown, reason=f"unused {comment} at line {comment.line}: remove it")
+            ScanWarning(path=file.shown, reason=f"unused {comment} at {comment.at}: remove it", is_unread=False)
             for comment in unused
         ]
     return found, warnings

@@ -1,13 +1,14 @@
 """Which functions the endpoints reach: breadth first along calls, resolved by imports and by `self`.
 
-A call through a local's attribute is not followed. So what is reached is surely named on the way; what is not
+An object is known by the call that made it, or by its parameter's annotation; what else a local has is not
+followed. So what is reached is surely named on the way; what is not
 reached may run per request all the same.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from pytest_memleak.scan.facts import Facts
@@ -138,9 +139,45 @@ class _Names:
             return self.modules[known]
         return None
 
-    def prefix(self, route: Route, prefixes: Mapping[str, str]) -> str:
-        """What stands before a route's path, by its router's own prefix and by what includes it."""
-        return prefixes.get(self._followed(route.router), "")
+    def labels(self, route: Route, prefixes: Prefixes) -> list[str]:
+        """`GET /items/{id}`, once for each place that its router is included at."""
+        return [f"{route.verb} {before}{route.path}" for before in prefixes.before(self._followed(route.router))]
+
+    def prefixes(self) -> Prefixes:
+        """The prefixes of all files' routers, by the names that they are defined under."""
+        known = Prefixes()
+        for facts in self.modules.values():
+            for router, prefix, into in facts.prefixes:
+                known.add(self._followed(router), prefix, self._followed(into) if into else "")
+        return known
+
+
+class Prefixes:
+    """What stands before the paths of each router: its own prefix, behind those of all that it is included in."""
+
+    def __init__(self) -> None:
+        self._own: dict[str, str] = {}
+        self._included: dict[str, list[tuple[str, str]]] = {}
+
+    def add(self, router: str, prefix: str, into: str) -> None:
+        """Note that a router is included in another, or in itself: its own prefix."""
+        if router == into:
+            self._own[router] = prefix
+        else:
+            self._included.setdefault(router, []).append((into, prefix))
+
+    def before(self, router: str) -> list[str]:
+        """Each prefix that a router's paths are found below; `""` where there is none."""
+        found = [(router, self._own.get(router, ""))]
+        for _ in range(_MOST_HOPS):
+            further: list[tuple[str, str]] = []
+            for name, prefix in found:
+                places = self._included.get(name) or [("", "")]
+                further += [(into, self._own.get(into, "") + before + prefix) for into, before in places]
+            found = further[:MOST_ENDPOINTS]
+            if not any(name in self._included for name, _ in found):
+                break
+        return list(dict.fromkeys(prefix for _, prefix in found))
 
 
 def reached(files: Iterable[Facts]) -> dict[str, tuple[str, ...]]:
@@ -150,19 +187,12 @@ def reached(files: Iterable[Facts]) -> dict[str, tuple[str, ...]]:
     if not any(route.is_endpoint for route in routes):
         return {}
     names = _Names(files)
-    prefixes: dict[str, str] = {}
-    # A router's own prefix stands last, whoever includes it; both are found under its own name.
-    for facts in files:
-        for router, prefix in facts.prefixes:
-            name = names._followed(router)
-            is_own = name.startswith(f"{facts.name}.") and router.rpartition(".")[2] in facts.instances
-            known = prefixes.get(name, "")
-            prefixes[name] = known + prefix if is_own and known else prefix + known
+    prefixes = names.prefixes()
     found: dict[str, list[str]] = {}
     waiting: deque[tuple[str, str]] = deque()
     for route in routes:
-        label = f"{route.verb} {names.prefix(route, prefixes)}{route.path}"
-        waiting.extend((function, label) for function in names.endpoint(route.target))
+        for label in names.labels(route, prefixes):
+            waiting.extend((function, label) for function in names.endpoint(route.target))
     edges: dict[str, tuple[str, ...]] = {}
     while waiting:
         function, label = waiting.popleft()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -73,6 +74,7 @@ def calls_by_function(module: Module) -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, dict[str, None]] = {}
     symbols: dict[Function, str] = {}
+    made: dict[tuple[str, str], str] = {}
     for function in module.functions:
         outer = module.symbol(function)
         symbol = f"{outer}.{function.name}" if outer else function.name
@@ -81,10 +83,14 @@ def calls_by_function(module: Module) -> dict[str, tuple[str, ...]]:
         if outer in found:
             found[outer][full(module, symbol)] = None
         for argument in parameters(function):
-            if argument.annotation is not None and (name := name_of(module, argument.annotation)):
+            if argument.annotation is None:
+                continue
+            if name := name_of(module, argument.annotation):
                 found[symbol][ALIAS + name] = None
+            if kind := name_of(module, _bare(argument.annotation)):
+                made[symbol, argument.arg] = kind
     spans = sorted((_first_line(f), -(f.end_lineno or f.lineno), s) for f, s in symbols.items())
-    _fill(module, spans, found)
+    _fill(module, spans, found, made)
     for statement in module.tree.body:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, ast.Subscript):
             target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
@@ -98,10 +104,28 @@ def _first_line(function: Function) -> int:
     return min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
 
 
-def _fill(module: Module, spans: list[tuple[int, int, str]], found: dict[str, dict[str, None]]) -> None:
-    """One sweep over calls and functions in the order of lines."""
+def _bare(annotation: ast.expr) -> ast.expr:
+    """`Annotated[Store, …]` without what is said about it."""
+    if isinstance(annotation, ast.Subscript) and _last(annotation.value) == "Annotated":
+        inner = annotation.slice
+        return inner.elts[0] if isinstance(inner, ast.Tuple) and inner.elts else inner
+    return annotation
+
+
+def _fill(
+    module: Module,
+    spans: list[tuple[int, int, str]],
+    found: dict[str, dict[str, None]],
+    made: dict[tuple[str, str], str],
+) -> None:
+    """One sweep over calls and functions in the order of lines.
+
+    `made` has the class of each parameter, by symbol and name; what a function makes itself is added on the way.
+    """
     open_: list[tuple[int, str]] = []
     following = 0
+    names: dict[str, str] = {}
+    stores: dict[str, Counter[ast.AST]] = {}
     for call in sorted(module.calls, key=lambda call: call.lineno):
         line = call.lineno
         while following < len(spans) and spans[following][0] <= line:
@@ -111,10 +135,54 @@ def _fill(module: Module, spans: list[tuple[int, int, str]], found: dict[str, di
             open_.pop()
         if not open_:
             continue
-        into = found[open_[-1][1]]
-        for node in (call.func, *call.args, *(word.value for word in call.keywords)):
-            if isinstance(node, ast.Name | ast.Attribute) and (name := name_of(module, node)):
+        symbol = open_[-1][1]
+        into = found[symbol]
+        for node in (call.func, *call.args, *[word.value for word in call.keywords]):
+            if isinstance(node, ast.Attribute):
+                name = _of_object(module, node, symbol, made) or name_of(module, node)
+            elif isinstance(node, ast.Name):
+                if node.id not in names:
+                    names[node.id] = name_of(module, node)
+                name = names[node.id]
+            else:
+                continue
+            if name:
                 into[name] = None
+        _note_made(module, call, symbol, made, stores)
+
+
+def _of_object(module: Module, node: ast.Attribute, symbol: str, made: dict[tuple[str, str], str]) -> str:
+    """`app.Store.add` for the `add` of what a function has made or been given; empty for anything else."""
+    receiver = node.value
+    if isinstance(receiver, ast.Call):
+        kind = name_of(module, receiver.func)
+    else:
+        kind = made.get((symbol, receiver.id), "") if isinstance(receiver, ast.Name) else ""
+    return f"{kind}.{node.attr}" if kind else ""
+
+
+def _note_made(
+    module: Module,
+    call: ast.Call,
+    symbol: str,
+    made: dict[tuple[str, str], str],
+    stores: dict[str, Counter[ast.AST]],
+) -> None:
+    """`x = Store()` of a local that is bound this once; `stores` counts per name and scope, once for a file."""
+    statement = module.up.get(call)
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target = statement.targets[0]
+    elif isinstance(statement, ast.AnnAssign):
+        target = statement.target
+    else:
+        return
+    if isinstance(target, ast.Name) and (kind := name_of(module, call.func)):
+        uses = module.names[target.id]
+        if target.id not in stores:
+            stores[target.id] = Counter(module.scope(use) for use in uses if isinstance(use.ctx, ast.Store))
+        counts = stores[target.id]
+        if counts[module.scope(call)] == 1 or sum(counts.values()) == 1:
+            made[symbol, target.id] = kind
 
 
 def _dependencies(module: Module, node: ast.AST) -> Iterator[str]:
@@ -137,24 +205,31 @@ def _word(call: ast.Call, name: str) -> ast.expr | None:
     return next((word.value for word in call.keywords if word.arg == name), None)
 
 
-def find(module: Module) -> tuple[tuple[Route, ...], tuple[tuple[str, str], ...]]:
-    """The routes of a file, and the prefixes of routers."""
+def find(module: Module) -> tuple[tuple[Route, ...], tuple[tuple[str, str, str], ...]]:
+    """The routes of a file, and the prefixes of routers with what they are included in."""
     found = [*_decorated(module), *_middleware(module)]
-    prefixes: list[tuple[str, str]] = []
+    prefixes: list[tuple[str, str, str]] = []
     for call in module.calls:
         last = _last(call.func)
         if last in _ROUTES or last in _ROUTE_OBJECTS:
             found += _added(module, call)
         elif last == "include_router" and call.args:
-            prefixes.append((name_of(module, call.args[0]), _text(_word(call, "prefix")) or ""))
+            router = name_of(module, call.args[0])
+            prefixes.append((router, _text(_word(call, "prefix")) or "", _receiver(module, call)))
             found += _for_all(module, call)
+        elif last == "mount" and len(call.args) > 1 and (path := _text(call.args[0])):
+            prefixes.append((name_of(module, call.args[1]), path.rstrip("/"), _receiver(module, call)))
         elif last in ("APIRouter", "FastAPI"):
             found += _for_all(module, call)
             target = getattr(module.up.get(call), "targets", [None])[0]
             prefix = _text(_word(call, "prefix"))
             if prefix and isinstance(target, ast.Name):
-                prefixes.append((full(module, target.id), prefix))
-    return tuple(dict.fromkeys(found)), tuple((name, prefix) for name, prefix in prefixes if name and prefix)
+                prefixes.append((full(module, target.id), prefix, full(module, target.id)))
+    return tuple(dict.fromkeys(found)), tuple(dict.fromkeys(each for each in prefixes if each[0]))
+
+
+def _receiver(module: Module, call: ast.Call) -> str:
+    return name_of(module, call.func.value) if isinstance(call.func, ast.Attribute) else ""
 
 
 def _for_all(module: Module, call: ast.Call) -> Iterator[Route]:
@@ -197,7 +272,7 @@ def _added(module: Module, call: ast.Call) -> Iterator[Route]:
     target = call.args[1] if len(call.args) > 1 else _word(call, "endpoint") or _word(call, "route")
     if path is None or target is None or not (name := name_of(module, target)):
         return
-    router = name_of(module, call.func.value) if isinstance(call.func, ast.Attribute) and last in _ROUTES else ""
+    router = _receiver(module, call) if last in _ROUTES else ""
     yield Route(
         verb="WEBSOCKET" if "ebsocket" in last.lower() else _methods(call), path=path, target=name, router=router
     )

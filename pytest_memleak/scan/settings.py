@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -44,7 +45,7 @@ def configured(start: Path) -> ScanSettings:
     """The settings of the nearest pyproject.toml at or above a folder. Raises SettingError."""
     for folder in (start, *start.parents):
         path = folder / "pyproject.toml"
-        if path.is_file():
+        if os.path.isfile(path):  # noqa: PTH113  (Path raises where a folder may not be entered)
             return _read(path)
     return ScanSettings()
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import stat
 import sys
 import tokenize
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,10 @@ STDIN: Final = "-"
 _MAGIC: Final = re.compile(r"^\s*[%!?]|\?\s*$")
 
 
+class ScanRefused(ValueError):
+    """What was asked for cannot be done; the message is a sentence that names it."""
+
+
 class Unreadable(Exception):
     """A file that cannot be scanned; the message says why and what to do."""
 
@@ -39,6 +44,7 @@ class Entry:
     is_package: bool
     mtime_ns: int
     size: int
+    """In bytes; -1 for a pipe, which can be read only once and tells nothing before."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,12 @@ class Source:
 
     text: str
     cells: tuple[tuple[int, int], ...] = ()
+
+    def at(self, line: int) -> str:
+        """A line of the text as the reader finds it: `line 3`, in a notebook `cell 2, line 1`."""
+        if 0 < line <= len(self.cells):
+            return "cell {}, line {}".format(*self.cells[line - 1])
+        return f"line {line}"
 
 
 def shown(path: str, cwd: str) -> str:
@@ -57,18 +69,39 @@ def shown(path: str, cwd: str) -> str:
     return absolute.replace(os.sep, "/")
 
 
+def _pattern(globs: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(fnmatch.translate, globs)))
+
+
+def _real(entry: os.DirEntry[str], folder: str) -> str:
+    """Where an entry of a folder really is; to ask that of the system for each was half of a second scan."""
+    if entry.is_symlink() or os.name == "nt":  # where a junction leads elsewhere and is no link
+        return os.path.realpath(entry.path)
+    return os.path.join(folder, entry.name)  # noqa: PTH118
+
+
+def _refuse_absent(path: str) -> None:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ScanRefused(f"{path} does not exist: give a file or a folder that does") from None
+    except OSError:
+        pass  # it is the reading that says what is wrong
+
+
 class Walk:
     """The files below the given paths, each once; after `entries` was run through, `warnings` has what was not read.
 
-    A path that does not exist raises ValueError: it is a slip of the pen, and must not look like a clean scan.
+    A path that does not exist raises ScanRefused: it is a slip of the pen, and must not look like a clean scan.
     """
 
     def __init__(self, paths: Sequence[str], exclude: Sequence[str] = (), cwd: str | None = None) -> None:
         self.paths = paths
         self.cwd = cwd or str(Path.cwd())
         self.warnings: list[ScanWarning] = []
-        globs = (*DEFAULT_EXCLUDES, *(glob.rstrip("/") for glob in exclude))
-        self._excluded = re.compile("|".join(fnmatch.translate(glob) for glob in globs)).match
+        own = [glob.rstrip("/") for glob in exclude]
+        self._excluded = _pattern((*DEFAULT_EXCLUDES, *own)).match
+        self._project_excluded = _pattern(own).match if own else None
         self._seen: set[str] = set()
         self._packages: dict[str, tuple[str, ...] | None] = {}
 
@@ -76,19 +109,29 @@ class Walk:
         """In the order of the paths given, each folder's in the order of names."""
         for path in self.paths:
             if path == STDIN:
-                yield Entry(path=STDIN, shown="<stdin>", name="", is_package=False, mtime_ns=0, size=-1)
-            elif Path(path).is_dir():
+                if STDIN not in self._seen:
+                    self._seen.add(STDIN)
+                    yield Entry(path=STDIN, shown="<stdin>", name="", is_package=False, mtime_ns=0, size=-1)
+            elif os.path.isdir(path):  # noqa: PTH112  (Path raises where a folder above may not be entered)
                 yield from self._below(path)
-            elif Path(path).exists():
+            elif not self._is_left_out(path):
+                _refuse_absent(path)
                 yield from self._file(path, path)
-            else:
-                raise ValueError(f"{path} does not exist: give a file or a folder that does")
+
+    def _is_left_out(self, path: str) -> bool:
+        """Whether a file that was named lies in what the project excludes: hooks name every file that has changed."""
+        if self._project_excluded is None:
+            return False
+        whole = shown(path, self.cwd)
+        # Above the working directory nothing is the project's.
+        parts = [whole] if os.path.isabs(whole) else whole.split("/")  # noqa: PTH117
+        names = {*parts, *("/".join(parts[:end]) for end in range(2, len(parts) + 1))}
+        return any(map(self._project_excluded, names))
 
     def _below(self, root: str) -> Iterator[Entry]:
-        waiting = [root]
+        waiting = [(root, os.path.realpath(root))]
         while waiting:
-            folder = waiting.pop()
-            real = os.path.realpath(folder)
+            folder, real = waiting.pop()
             if real in self._seen:
                 continue
             self._seen.add(real)
@@ -100,30 +143,35 @@ class Walk:
                     folder, f"the folder cannot be read ({why.strerror}); give yourself the right, or --exclude it"
                 )
                 continue
-            folders: list[str] = []
+            folders: list[tuple[str, str]] = []
             for entry in inside:
                 if self._excluded(entry.name) or self._excluded(shown(entry.path, self.cwd)):
                     continue
                 try:
                     if entry.is_dir():
-                        folders.append(entry.path)
+                        folders.append((entry.path, _real(entry, real)))
                         continue
-                    wanted = entry.name.endswith((".py", ".ipynb")) and (entry.is_file() or entry.is_symlink())
+                    wanted = entry.name.endswith((".py", ".ipynb"))
                 except OSError as why:
                     self._warn(entry.path, f"cannot be read ({why.strerror}); mend or --exclude it")
                     continue
                 if wanted:
-                    yield from self._file(entry.path, root)
+                    yield from self._file(entry.path, root, _real(entry, real))
             waiting += reversed(folders)
 
-    def _file(self, path: str, root: str) -> Iterator[Entry]:
+    def _file(self, path: str, root: str, real: str = "") -> Iterator[Entry]:
         try:
-            status = Path(path).stat()
+            status = os.stat(path)  # noqa: PTH116 - ten thousands of them, and Path takes twice as long
         except OSError as why:
             self._warn(path, f"cannot be read ({why.strerror}); mend or --exclude it")
             return
+        is_file = stat.S_ISREG(status.st_mode)
+        if not is_file and path != root:
+            # To read a pipe that nobody writes to would last for ever; one that was named is meant.
+            self._warn(path, "it is a pipe or a device, no file; --exclude it")
+            return
         # Only a link can lead to a file twice, or an argument below another.
-        real = os.path.realpath(path)
+        real = real or os.path.realpath(path)
         if real in self._seen:
             return
         self._seen.add(real)
@@ -134,7 +182,7 @@ class Walk:
             name=name,
             is_package=is_package,
             mtime_ns=status.st_mtime_ns,
-            size=status.st_size,
+            size=status.st_size if is_file else -1,
         )
 
     def _name(self, path: str, root: str) -> tuple[str, bool]:
@@ -168,7 +216,7 @@ def read(entry: Entry) -> Source:
     if entry.size > MOST_BYTES:
         raise Unreadable(f"{entry.size / 1e6:.0f} MB is above 2 MB, a generated file; --exclude it")
     try:
-        raw = sys.stdin.buffer.read() if entry.path == STDIN else Path(entry.path).read_bytes()
+        raw = _bytes(entry.path)
     except OSError as why:
         raise Unreadable(f"cannot be read ({why.strerror}); mend its rights or --exclude it") from None
     if len(raw) > MOST_BYTES:
@@ -176,6 +224,14 @@ def read(entry: Entry) -> Source:
     if entry.path.endswith(".ipynb"):
         return _notebook(raw)
     return Source(text=decoded(raw))
+
+
+def _bytes(path: str) -> bytes:
+    """No more than shows that it is too much: a pipe may never end."""
+    if path == STDIN:
+        return sys.stdin.buffer.read(MOST_BYTES + 1)
+    with Path(path).open("rb") as file:
+        return file.read(MOST_BYTES + 1)
 
 
 def decoded(raw: bytes) -> str:

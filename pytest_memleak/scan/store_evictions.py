@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from pytest_memleak.scan.containers import MAKERS, Store
 from pytest_memleak.scan.module import Module, parameters
-from pytest_memleak.scan.stores import MAKERS, Store
 
 SHRINKING: Final = frozenset(
     [

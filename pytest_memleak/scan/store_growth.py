@@ -9,17 +9,21 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 from pytest_memleak.model_scan import Confidence, Driver
+from pytest_memleak.scan.containers import MAKERS, Store, kind_of
 from pytest_memleak.scan.module import Function, Module, parameters
+from pytest_memleak.scan.store_data import is_of_tests
 from pytest_memleak.scan.store_evictions import evictions, inner_evictions, only_on_success
 from pytest_memleak.scan.store_keys import is_finite
-from pytest_memleak.scan.store_registries import fills_once, is_registry
-from pytest_memleak.scan.stores import MAKERS, Store, kind_of, stores
+from pytest_memleak.scan.store_likely import outlives_entries, seldom
+from pytest_memleak.scan.store_registries import fills_once, is_registry, one_of_each_class
+from pytest_memleak.scan.stores import stores
 from pytest_memleak.scan.suspect import Suspect
 
 Way = Literal["entry", "read", "item", "nested"]
 """`S[k] = v`, `S[k]` of a defaultdict, `S.append(x)`, `S[k].append(x)`."""
 
 _ADDS: Final = frozenset({"append", "appendleft", "add", "insert", "extend", "extendleft", "update"})
+_SURENESS: Final = (Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH)
 _TABLES: Final = ("dict", "defaultdict", "Counter")
 _CACHES: Final = ("cache", "memo", "seen", "session", "histor", "result", "lock", "message", "event", "visit", "log")
 
@@ -58,11 +62,28 @@ def _leaks(module: Module) -> Iterator[tuple[Growth, Suspect]]:
             continue
         emptied = evictions(module, store)
         late = bool(emptied) and all(only_on_success(module, growth.node, emptied) for growth in grown)
-        if emptied and not late:
+        rare = seldom(module, emptied) if emptied and not late else None
+        if emptied and not late and rare is None:
             continue
         grown = [growth for growth in grown if _unbounded(module, growth)]
         for growth in _one_per_function(grown):
-            yield growth, _suspect(module, growth, late=late)
+            suspect = _suspect(module, growth, late=late)
+            if not store.sure:
+                sure = outlives_entries(module, store, growth.function, growth.keys, growth.value)
+                if sure is None:
+                    continue
+                suspect = dataclasses.replace(suspect, confidence=min(sure, suspect.confidence, key=_SURENESS.index))
+            yield growth, suspect if rare is None else _weakened(suspect, *rare)
+
+
+def _weakened(suspect: Suspect, why: str, sure: Confidence, facts: tuple[str, ...]) -> Suspect:
+    said = suspect.message.removesuffix(" and nothing removes one")
+    return dataclasses.replace(
+        suspect,
+        message=f"{said}, and {why}",
+        confidence=min(sure, suspect.confidence, key=_SURENESS.index),
+        unless=(*suspect.unless, *facts),
+    )
 
 
 def growths(module: Module, store: Store) -> Iterator[Growth]:
@@ -114,7 +135,9 @@ def _growth(module: Module, store: Store, use: ast.expr) -> Growth | None:
     if store.kind == "set":
         return Growth(store=store, node=call, way="item", function=function, keys=(value,), value=value)
     if table:
-        if parent.attr != "update" or not any(word in store.name.lower() for word in _CACHES):
+        # What is handed over as it is may always be the same.
+        told = isinstance(value, ast.Dict | ast.DictComp) or any(word in store.name.lower() for word in _CACHES)
+        if parent.attr != "update" or not told:
             return None
         keys = _dict_keys(value)
         return Growth(store=store, node=call, way="entry", function=function, keys=keys, value=value)
@@ -126,6 +149,8 @@ def _growth(module: Module, store: Store, use: ast.expr) -> Growth | None:
 def _dict_keys(value: ast.expr) -> tuple[ast.expr, ...]:
     if isinstance(value, ast.Dict):
         return tuple(key if key is not None else each for key, each in zip(value.keys, value.values, strict=True))
+    if isinstance(value, ast.DictComp):
+        return (value.key,)
     return (value,)
 
 
@@ -213,9 +238,10 @@ def _is_known_entry(module: Module, growth: Growth) -> bool:
 def _is_harmless(module: Module, growth: Growth) -> bool:
     if growth.way in ("entry", "read") and _is_known_entry(module, growth):
         return True
-    return is_registry(module, growth.store, growth.function, growth.value, growth.keys) or fills_once(
-        module, growth.store, growth.function
-    )
+    store, function = growth.store, growth.function
+    if is_registry(module, store, function, growth.value, growth.keys) or fills_once(module, store, function):
+        return True
+    return growth.way == "item" and one_of_each_class(module, store, function)
 
 
 def _one_per_function(grown: list[Growth]) -> Iterator[Growth]:
@@ -251,6 +277,8 @@ def _suspect(module: Module, growth: Growth, *, late: bool) -> Suspect:
         subject = f"a container in `{store.name}`" if nested else f"`{store.name}`"
         message = f"{subject} gains {'an element' if nested else inside} per {per} and nothing removes one"
         confidence = _confidence(module, growth)
+    if is_of_tests(module):
+        confidence = Confidence.LOW  # the process ends with the tests
     return Suspect(
         node=growth.node,
         message=message,

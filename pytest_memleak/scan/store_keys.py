@@ -6,113 +6,30 @@ import ast
 import re
 from typing import Final
 
-from pytest_memleak.scan.module import Module, parameters
+from pytest_memleak.scan.module import Function, Module, Scope, parameters
+from pytest_memleak.scan.store_data import is_definition
 
-_FINITE_WORDS: Final = frozenset(
-    [
-        "cls",
-        "klass",
-        "class",
-        "clazz",
-        "type",
-        "types",
-        "typ",
-        "kls",
-        "mro",
-        "ancestor",
-        "status",
-        "version",
-        "level",
-        "lang",
-        "language",
-        "locale",
-        "encoding",
-        "charset",
-        "codec",
-        "method",
-        "verb",
-        "scheme",
-        "offset",
-        "timezone",
-        "tz",
-        "tzinfo",
-        "protocol",
-        "dialect",
-        "mode",
-        "kind",
-        "enum",
-        "flag",
-        "flags",
-        "backend",
-        "driver",
-        "platform",
-        "signum",
-        "signal",
-        "signame",
-        "sig",
-        "loop",
-        "dtype",
-        "operator",
-        "opcode",
-        "pid",
-        "weekday",
-        "month",
-        "hour",
-        "minute",
-        "severity",
-        "fmt",
-        "format",
-        "arch",
-        "extension",
-        "suffix",
-        "category",
-        "feature",
-        "option",
-        "setting",
-        "env",
-        "environment",
-        "module",
-        "mod",
-        "attr",
-        "attribute",
-        "field",
-        "column",
-        "param",
-        "parameter",
-        "plugin",
-        "model_class",
-        "package",
-        "codepoint",
-        "stage",
-        "phase",
-        "direction",
-        "unit",
-        "metric",
-        "axis",
-        "precision",
-        "provider",
-        "region",
-        "bool",
-        "factory",
-        "converter",
-        "func_name",
-        "depth",
-        "arity",
-        "size_class",
-        "transport",
-        "blueprint",
-        "namespace",
-        "app",
-        "application",
-    ]
+_FINITE_WORDS: Final = re.compile(
+    r"cls|klass|class|clazz|type|types|typ|kls|mro|ancestor|status|version|level|lang|language|locale|encoding"
+    r"|charset|codec|method|verb|scheme|timezone|tz|tzinfo|utcoffset|protocol|dialect|mode|kind|enum|flag|flags"
+    r"|backend|driver|platform|signum|signal|signame|sig|loop|dtype|operator|opcode|pid|weekday|month|hour|minute"
+    r"|severity|fmt|format|arch|extension|suffix|module|mod|attr|attribute|field|column|plugin|codepoint|stage"
+    r"|phase|direction|unit|metric|axis|precision|provider|region|bool|arity|transport|blueprint|namespace|app"
+    r"|application|topic"
 )
 _NAMED: Final = re.compile(
-    r"(^|_)(route_name|class_name|qualname|__class__|__name__|__qualname__|__module__|__code__)$"
+    r"(^|_)(route_name|class_name|qualname|__class__|__name__|__qualname__|__module__|__code__|__file__|co_[a-z]+)$"
 )
 _FINITE_TYPES: Final = re.compile(r"(Enum|Type|Kind|Mode|Level|Status|State|Literal|ModuleType)$")
 _KEEPING: Final = frozenset(
     ["lower", "upper", "strip", "lstrip", "rstrip", "title", "capitalize", "casefold", "encode", "decode", "replace"]
 )
+_CODE_PLACES: Final = re.compile(
+    r"inspect.getfile|inspect.getsourcefile|inspect.stack|inspect.currentframe|sys._getframe|sys.exc_info"
+    r"|traceback.extract_tb|traceback.extract_stack"
+)
+"""Calls that tell where in the code something is, of which there is only so much."""
+
 _MOST_STEPS: Final = 200
 
 
@@ -147,7 +64,11 @@ def _parts(module: Module, node: ast.expr) -> list[ast.expr] | None:
     if isinstance(node, ast.Name):
         return _name(module, node)
     if isinstance(node, ast.Attribute):
+        if node.attr in ("__dict__", "filename"):
+            return [node.value]
         base = _last(node.value)
+        if base in ("config", "settings", "conf", "cfg"):
+            return []
         if node.attr in ("name", "slug", "value") and is_finite_name(base):
             return []
         return [] if is_finite_name(node.attr) or node.attr.isupper() else None
@@ -176,7 +97,9 @@ def is_finite_name(name: str) -> bool:
     if not words or words[0] in ("content", "mime", "media"):
         return False
     last = words[-1]
-    return last in _FINITE_WORDS or (len(words) > 1 and last in ("name", "code") and words[-2] in _FINITE_WORDS)
+    return _FINITE_WORDS.fullmatch(last) is not None or (
+        len(words) > 1 and last in ("name", "code") and _FINITE_WORDS.fullmatch(words[-2]) is not None
+    )
 
 
 def is_finite_annotation(module: Module, annotation: ast.expr | None) -> bool:
@@ -229,7 +152,7 @@ def _name(module: Module, node: ast.Name) -> list[ast.expr] | None:
         return []  # a function, a class or a value that the file has one of
     for parameter in parameters(owner):
         if parameter.arg == node.id:
-            return [] if is_finite_annotation(module, parameter.annotation) and parameter.annotation else None
+            return _parameter(module, owner, parameter)
     values: list[ast.expr] = []
     for use in module.uses(owner, node.id):
         if not isinstance(use.ctx, ast.Store):
@@ -241,29 +164,115 @@ def _name(module: Module, node: ast.Name) -> list[ast.expr] | None:
     return values or None
 
 
+def _parameter(module: Module, owner: Scope, parameter: ast.arg) -> list[ast.expr] | None:
+    if parameter.annotation is not None and is_finite_annotation(module, parameter.annotation):
+        return []
+    if isinstance(owner, ast.FunctionDef | ast.AsyncFunctionDef):
+        if is_definition(module, owner, parameter.arg) or _is_choice(module, owner, parameter):
+            return []
+        return asked_with(module, owner, parameter)
+    return None
+
+
+def is_finite_parameter(module: Module, function: Function, parameter: ast.arg) -> bool:
+    """Whether a function's parameter can take only so many values."""
+    if is_finite_name(parameter.arg):
+        return True
+    parts = _parameter(module, function, parameter)
+    return parts is not None and all(is_finite(module, part) for part in parts)
+
+
+def _is_choice(module: Module, function: Function, parameter: ast.arg) -> bool:
+    """Whether a parameter stands for a choice of the program's: left out, it is a constant with a name."""
+    default = default_of(function, parameter)
+    if _last(default).isupper():
+        return True
+    if not isinstance(default, ast.Constant) or default.value is not None:
+        return False
+    stores = [use for use in module.uses(function, parameter.arg) if isinstance(use.ctx, ast.Store)]
+    values = [getattr(module.up[use], "value", None) for use in stores]
+    return bool(values) and all(_last(value).isupper() for value in values)
+
+
+def default_of(function: Function, parameter: ast.arg) -> ast.expr | None:
+    """The default of a parameter; None where it has none."""
+    arguments = function.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    given = dict(zip(reversed(positional), reversed(arguments.defaults), strict=False))
+    return given.get(parameter) or dict(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)).get(parameter)
+
+
+def asked_with(module: Module, function: Function, parameter: ast.arg) -> list[ast.expr] | None:
+    """What the file calls a private function with for a parameter; None where others may call it too."""
+    if not function.name.startswith("_") or function.name.startswith("__"):
+        return None
+    uses = [*module.names.get(function.name, ()), *module.attributes.get(function.name, ())]
+    found: list[ast.expr] = []
+    for use in uses:
+        call = module.up[use]
+        if not isinstance(call, ast.Call) or call.func is not use:
+            return None
+        if module.function(call) is None:
+            continue
+        value = _given(call, function, parameter, bound=isinstance(module.scope(function), ast.ClassDef))
+        if value is None:
+            return None
+        found.append(value)
+    return found if uses else None
+
+
+def _given(call: ast.Call, function: Function, parameter: ast.arg, *, bound: bool) -> ast.expr | None:
+    if any(isinstance(value, ast.Starred) for value in call.args) or any(word.arg is None for word in call.keywords):
+        return None
+    names = parameters(function)
+    index = names.index(parameter) - (bound and isinstance(call.func, ast.Attribute))
+    if parameter in (function.args.vararg, function.args.kwarg):
+        return None
+    if 0 <= index < len(call.args):
+        return call.args[index]
+    named = next((word.value for word in call.keywords if word.arg == parameter.arg), None)
+    return named or default_of(function, parameter)
+
+
 def _bound_to(module: Module, use: ast.Name) -> ast.expr | None:
-    parent = module.up[use]
+    parent, first = module.up[use], True
     if isinstance(parent, ast.Tuple):
+        first = parent.elts[0] is use
         parent = module.up[parent]
-        if not isinstance(parent, ast.For | ast.AsyncFor | ast.comprehension):
+        if not isinstance(parent, ast.For | ast.AsyncFor | ast.comprehension | ast.Assign):
             return None
     if isinstance(parent, ast.Assign | ast.AnnAssign | ast.NamedExpr | ast.AugAssign):
         return parent.value
     if isinstance(parent, ast.For | ast.comprehension):
-        each = parent.iter
-        if isinstance(each, ast.Call):
-            if _last(each.func) in ("items", "keys", "values") and isinstance(each.func, ast.Attribute):
-                each = each.func.value
-            elif _last(each.func) in ("enumerate", "sorted", "reversed", "list", "range") and len(each.args) == 1:
-                each = each.args[0]
-        return each
+        return _looped(module, parent.iter, first=first)
     return None
+
+
+def _looped(module: Module, each: ast.expr, *, first: bool) -> ast.expr:
+    """What must be finite for a loop's variable to be."""
+    view = ""
+    if isinstance(each, ast.Call):
+        name = _last(each.func)
+        if name in ("items", "keys", "values") and isinstance(each.func, ast.Attribute):
+            view, each = name, each.func.value
+        elif name == "range":
+            return ast.Constant(0)  # as many as the widest range has
+        elif name in ("enumerate", "sorted", "reversed", "list") and len(each.args) == 1:
+            each = each.args[0]
+    if isinstance(each, ast.Name) and view != "values" and (first or view != "items"):
+        scope = module.owner(each, each.id)
+        given = getattr(getattr(scope, "args", None), "kwarg", None)
+        if given is not None and given.arg == each.id:
+            return ast.Constant("")  # the names of keyword arguments stand in the source
+    return each
 
 
 def _call(module: Module, node: ast.Call) -> list[ast.expr] | None:
     name = _last(node.func)
+    if _CODE_PLACES.fullmatch(module.dotted(node.func)):
+        return []
     if isinstance(node.func, ast.Name):
-        if name == "id" and node.args and _last(node.args[0]) in ("func", "function", "endpoint", "call"):
+        if name == "id" and node.args and _last(node.args[0]) in ("func", "function", "endpoint"):
             return []
         if name in ("type", "bool", "callable", "isinstance", "hasattr", "globals", "super"):
             return []

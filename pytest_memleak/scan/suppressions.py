@@ -12,6 +12,7 @@ from typing import Final
 
 from pytest_memleak.model_scan import Finding
 from pytest_memleak.scan.module import Module
+from pytest_memleak.scan.sources import Source
 
 MARK: Final = "memleak:"
 _COMMENT: Final = re.compile(r"#\s*memleak:\s*ignore\b(?:\s*\[([^\]]*)\])?")
@@ -23,6 +24,8 @@ class Suppression:
 
     line: int
     codes: tuple[str, ...] = ()
+    at: str = ""
+    """Where it is for the reader: `line 3`, in a notebook `cell 2, line 1`."""
 
     def covers(self, code: str) -> bool:
         """Whether a code is meant."""
@@ -32,8 +35,9 @@ class Suppression:
         return f"ignore[{', '.join(self.codes)}]" if self.codes else "ignore"
 
 
-def find(text: str) -> tuple[Suppression, ...]:
+def find(source: Source) -> tuple[Suppression, ...]:
     """The comments of a source; text within strings is none."""
+    text = source.text
     if MARK not in text:
         return ()
     found: list[Suppression] = []
@@ -42,7 +46,7 @@ def find(text: str) -> tuple[Suppression, ...]:
             match = _COMMENT.search(token.string) if token.type == tokenize.COMMENT else None
             if match:
                 codes = tuple(code.strip().upper() for code in (match[1] or "").split(",") if code.strip())
-                found.append(Suppression(line=token.start[0], codes=codes))
+                found.append(Suppression(line=token.start[0], codes=codes, at=source.at(token.start[0])))
     except (tokenize.TokenError, SyntaxError):
         pass  # what parses, tokenizes; a comment behind the fault suppresses nothing
     return tuple(found)

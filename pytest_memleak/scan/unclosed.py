@@ -7,10 +7,11 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from pytest_memleak.model_scan import Confidence, Driver
-from pytest_memleak.scan import attributes
-from pytest_memleak.scan.callees import last_name
+from pytest_memleak.scan import attributes, halfway
+from pytest_memleak.scan.callees import calls_of_maker, last_name
 from pytest_memleak.scan.lifetimes import End, Fate, fate
 from pytest_memleak.scan.module import Module
+from pytest_memleak.scan.occasions import is_called
 from pytest_memleak.scan.suspect import Suspect
 
 
@@ -30,27 +31,50 @@ class Made:
     """Whether one that is kept in an attribute of an object is worth a word."""
 
     fix: str = ""
+    on_success: Confidence | None = None
+    """How sure it is a leak that only what raises leaves it open; None where the frame's end closes it then."""
+
+    commits: bool = False
+    """Whether `with` of it ends a transaction only."""
+
     fate: Fate | None = None
     """Where the rule knows better than the code around the call."""
+
+    maker: ast.Call | None = None
+    """Where `call` is of a function that makes a new one each time: the call in that function."""
 
 
 def suspects(module: Module, made: Iterable[Made]) -> Iterator[Suspect]:
     """Those that nobody closes; one per function and variable, one per class and attribute."""
     seen: set[tuple[ast.AST | None, str]] = set()
-    for one in made:
+    for one in _with_callers(module, made):
         end = one.fate or fate(module, one.call)
+        if one.commits and end.end is End.CLOSED and halfway.commits_only(module, one.call):
+            end = Fate(end=End.LOST, how="is given to `with`, which ends the transaction only,", sure=False)
+        if halfway.is_expected_to_fail(module, one.call):
+            continue
         if end.end is End.LOST:
             place: tuple[ast.AST | None, str] = (module.scope(one.call), end.name)
             suspect: Suspect | None = _lost(module, one, end)
         elif end.end is End.STORED and one.on_self:
             place = (module.class_of(one.call), end.name)
             suspect = _stored(module, one, end.name)
+        elif end.end is End.CLOSED and one.fate is None:
+            place, suspect = (None, ""), _closed_halfway(module, one)
         else:
             continue
         if suspect is None or (end.name and place in seen):
             continue
         seen.add(place)
         yield suspect
+
+
+def _with_callers(module: Module, made: Iterable[Made]) -> Iterator[Made]:
+    """What is made, and each call of a function of the file that returns a new one."""
+    for one in made:
+        yield one
+        for call in calls_of_maker(module, one.call):
+            yield dataclasses.replace(one, call=call, fate=None, maker=one.call)
 
 
 def written(module: Module, call: ast.Call) -> str:
@@ -60,14 +84,50 @@ def written(module: Module, call: ast.Call) -> str:
 
 def _lost(module: Module, made: Made, end: Fate) -> Suspect:
     imported = isinstance(module.scope(made.call), ast.Module | ast.ClassDef)
+    once = not imported and _is_script(module, made.call)
     what = f"is kept in `{end.name}`" if end.name else end.how
     each = "the import" if imported else "every call"
     return Suspect(
         node=made.call,
         message=f"{made.noun} from `{written(module, made.call)}` {what} and nothing {made.closing}: "
         f"{each} leaves one open",
-        driver=Driver.IMPORT if imported else Driver.CALL,
-        confidence=made.confidence if end.sure else _less(made.confidence),
+        driver=Driver.IMPORT if imported or once else Driver.CALL,
+        confidence=_how_sure(made, end, once=once),
+        fix=made.fix,
+    )
+
+
+def _how_sure(made: Made, end: Fate, *, once: bool) -> Confidence:
+    if end.guessed:
+        return Confidence.LOW
+    return made.confidence if end.sure and not once else _less(made.confidence)
+
+
+def _is_script(module: Module, call: ast.Call) -> bool:
+    """Whether it stands in a function that the file itself calls, and only while it is run: a script's `main()`."""
+    function = module.function(call)
+    if function is None:
+        return False
+    uses = module.names.get(function.name, ())
+    return bool(uses) and all(isinstance(module.scope(use), ast.Module) and is_called(module, use) for use in uses)
+
+
+def _closed_halfway(module: Module, made: Made) -> Suspect | None:
+    line = halfway.returns_before(module, made.call)
+    if line is not None:
+        why, confidence = f"the `return` in line {line} leaves it open", _less(made.confidence)
+    elif halfway.closes_after_yield(module, made.call):
+        why = "what raises in the `with` block that it is yielded to leaves it open"
+        confidence = Confidence.LOW if made.on_success is None else _less(made.confidence)
+    elif made.on_success is not None and halfway.closes_on_success_only(module, made.call):
+        why, confidence = "what raises before that leaves it open", made.on_success
+    else:
+        return None
+    return Suspect(
+        node=made.call,
+        message=f"{made.noun} from `{written(module, made.call)}` is closed on one way out only: {why}",
+        driver=Driver.CALL,
+        confidence=confidence,
         fix=made.fix,
     )
 
@@ -87,7 +147,7 @@ def _stored(module: Module, made: Made, attribute: str) -> Suspect | None:
     if half is not None:
         message += f"; `{owner.name}.{half[0]}()` closes `self.{half[1]}` but not this"
     return Suspect(
-        node=made.call,
+        node=made.maker or made.call,
         message=message,
         driver=Driver.INSTANCE,
         confidence=_less(made.confidence),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pytest_memleak.model_scan import Confidence, Driver
+from pytest_memleak.scan.callees import last_name
 from pytest_memleak.scan.module import Module, within
 from pytest_memleak.scan.suspect import Suspect
 
@@ -26,6 +27,9 @@ _STARTS: Final = frozenset(
     for name in ("create_task", "ensure_future")
 )  # fmt: skip
 _LOOPS: Final = frozenset({"get_running_loop", "get_event_loop", "new_event_loop"})
+
+_RUNS: Final = frozenset({"run", "run_forever", "run_until_complete", "serve_forever", "mainloop"})
+"""They run the loop itself, so that the frame that calls them holds its locals as long."""
 
 # They return None, and what they are given says nothing about who holds the task.
 _ASIDE: Final = frozenset({"add_done_callback", "set_name", "get_name"})
@@ -53,7 +57,7 @@ def find(module: Module) -> Iterator[Suspect]:
         if not started:
             continue
         lost = _lost(module, call)
-        if lost is None or _holds_itself(module, call) or _is_script(module, call):
+        if lost is None or _holds_itself(module, call) or _sleeps_on(module, call) or _is_script(module, call):
             continue
         how, confidence = lost
         yield Suspect(
@@ -174,7 +178,11 @@ def _lost_in_local(module: Module, above: ast.AST) -> tuple[str, Confidence] | N
     if target.id == "_" and loads:
         return None  # `_` is gettext's or a loop's here
     # While the function waits for something else, its frame holds the task: often long enough.
-    waits = any(isinstance(node, ast.Await) and node.lineno > above.lineno for node in within(scope))
+    waits = any(
+        (isinstance(node, ast.Await) or (isinstance(node, ast.Call) and last_name(node.func) in _RUNS))
+        and node.lineno > above.lineno
+        for node in within(scope)
+    )
     return f"is only in the local {target.id}, which ends with the function", _sure(unless=waits)
 
 
@@ -210,6 +218,21 @@ def _holds_itself(module: Module, call: ast.Call) -> bool:
         for function in module.functions_above(use)
         if not isinstance(module.up[module.up[use]], ast.Expr | ast.Compare)
     )
+
+
+def _sleeps_on(module: Module, call: ast.Call) -> bool:
+    """Whether the coroutine only sleeps until it is cancelled, `sleep(math.inf)`: the loop's timer holds it."""
+    coroutine = call.args[0] if call.args else None
+    if not isinstance(coroutine, ast.Call):
+        return False
+    name = last_name(coroutine.func)
+    for use in module.attributes.get("inf", ()):
+        sleep = module.up[use]
+        function = module.function(use)
+        sleeps = isinstance(sleep, ast.Call) and last_name(sleep.func) == "sleep"
+        if sleeps and function is not None and function.name == name:
+            return True
+    return False
 
 
 def _is_script(module: Module, call: ast.Call) -> bool:

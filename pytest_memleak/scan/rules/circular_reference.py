@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 from pytest_memleak.model_scan import Confidence, Driver
 from pytest_memleak.scan import occasions
 from pytest_memleak.scan.module import Function, Module
+from pytest_memleak.scan.store_data import is_of_tests
 from pytest_memleak.scan.suspect import Suspect
 
 CODE: Final = "MLK003"
@@ -35,9 +37,13 @@ def find(module: Module) -> Iterator[Suspect]:
     """Every cycle that the file makes and never breaks, one per function and attribute."""
     for function, links in _by_function(module).items():
         links.sort(key=lambda link: (link[0].lineno, link[0].col_offset))
-        yield from _of_itself(module, function, links)
-        yield from _of_two(module, function, links)
-        yield from _of_owner(module, function, links)
+        for suspect in (
+            *_of_itself(module, function, links),
+            *_of_two(module, function, links),
+            *_of_owner(module, function, links),
+        ):
+            # What a test makes ends with it, late or not.
+            yield dataclasses.replace(suspect, confidence=Confidence.LOW) if is_of_tests(module) else suspect
 
 
 def _by_function(module: Module) -> dict[Function, Links]:
@@ -58,7 +64,12 @@ def _of_itself(module: Module, function: Function, stores: Links) -> Iterator[Su
         if not isinstance(value, ast.Name) or value.id != owner.id or _is_broken(module, target, function):
             continue
         if not _is_neighbour(target.attr) and _is_per_object(module, function, owner):
-            yield _suspect(module, target, f"{owner.id}.{target.attr} refers to {owner.id} itself", Confidence.HIGH)
+            sure = (
+                Confidence.MEDIUM
+                if function.name == "__init__" and not _passes(module, function)
+                else Confidence.HIGH
+            )
+            yield _suspect(module, target, f"{owner.id}.{target.attr} refers to {owner.id} itself", sure)
             return
 
 
@@ -77,7 +88,9 @@ def _of_two(module: Module, function: Function, stores: Links) -> Iterator[Suspe
             continue
         if _is_per_object(module, function, owner) and _is_per_object(module, function, value):
             what = f"{value.id}.{back.attr} and {owner.id}.{target.attr} refer to each other"
-            sure = Confidence.MEDIUM if function.name == "__init__" else Confidence.HIGH
+            sure = Confidence.HIGH
+            if function.name == "__init__":
+                sure = Confidence.MEDIUM if _passes(module, function) else Confidence.LOW
             yield _suspect(module, target, what, sure)
 
 
@@ -107,7 +120,7 @@ def _how_often(module: Module, of: ast.ClassDef, link: ast.Attribute, function: 
     if occasions.is_made_once(module, of) or occasions.is_set_up(function):
         return None
     if occasions.made_in_functions(module, of):
-        return Confidence.MEDIUM
+        return Confidence.MEDIUM if _passes(module, function) else Confidence.LOW
     elsewhere = not any(occasions.is_called(module, use) for use in module.names.get(of.name, ()))
     first_use = function.name != "__init__" and any(
         isinstance(above, ast.If)
@@ -115,6 +128,11 @@ def _how_often(module: Module, of: ast.ClassDef, link: ast.Attribute, function: 
         for above in module.above(link)
     )
     return Confidence.LOW if elsewhere and first_use else None
+
+
+def _passes(module: Module, method: Function) -> bool:
+    of = module.class_of(method)
+    return of is not None and occasions.is_passing(module, of)
 
 
 def _kept_as(module: Module, made: ast.ClassDef, call: ast.Call, owner: ast.expr) -> ast.Attribute | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pytest_memleak.model_scan import Confidence
+from pytest_memleak.scan import clients
 from pytest_memleak.scan.borrowers import words
 from pytest_memleak.scan.callees import last_name
 from pytest_memleak.scan.module import Function, Module
@@ -18,7 +19,7 @@ PATTERN: Final = "database_connection"
 NOT_REPORTED: Final[tuple[str, ...]] = (
     "a connection closed, or released to its pool, anywhere in the function",
     "a connection returned, yielded by a generator that closes it, or given to something that may close it",
-    "one in an attribute that anything in the program closes, or of a class whose base is not in the same file",
+    "one in an attribute that anything in the program closes, or of a class with a base that closes such",
     "an engine or a client of a pool that lives as long as the process or the object it is kept in",
 )
 
@@ -47,9 +48,11 @@ _DRIVERS: Final = frozenset(
         "snowflake.connector",
     }
 )
+_COMMITTING: Final = frozenset({"sqlite3", "dbapi2", "psycopg2"})
+"""Drivers whose `with connection:` commits or rolls back, and does not close."""
+
 _POOLS: Final = frozenset({"asyncpg.create_pool", "aiomysql.create_pool", "aiopg.create_pool"})
 _ENGINES: Final = frozenset({"create_engine", "create_async_engine"})
-_CLIENTS: Final = frozenset({"MongoClient", "AsyncMongoClient", "AsyncIOMotorClient", "MotorClient"})
 _HTTP: Final = frozenset({"httpx.Client", "httpx.AsyncClient", "aiohttp.ClientSession", "aiohttp.client.ClientSession"})
 _REQUESTS: Final = frozenset({"requests.Session", "requests.session", "requests.sessions.Session"})
 _SESSIONS: Final = frozenset({"Session", "AsyncSession"})
@@ -70,12 +73,11 @@ _FACTORIES: Final = frozenset(
 )
 _MAKERS: Final = frozenset({"sessionmaker", "async_sessionmaker"})
 _SQL: Final = ("sqlalchemy", "sqlmodel")
-_CONNECTED: Final = frozenset({"db", "database", "engine", "conn", "connection", "pool"})
+_CONNECTED: Final = frozenset({"db", "database", "engine", "pool"})
 _GIVING: Final = frozenset({"acquire", "getconn", "get_connection"})
 _NAMES: Final = (
     frozenset({"connect", "create_pool", "Client", "AsyncClient", "ClientSession", "Session", "session"})
     | _ENGINES
-    | _CLIENTS
     | _GIVING
 )
 _OPENING: Final = ("connect", "begin", "execute", "raw_connection")
@@ -101,6 +103,8 @@ def _made(module: Module) -> Iterator[Made]:
         one = None
         if name in _NAMES:
             one = _connection(module, call, name) or _client(module, call, name)
+        if one is None and name in clients.NAMES:
+            one = clients.client(module, call)
         if one is None and (name in made_here or name in _SESSIONS or name in _FACTORIES):
             one = _session(module, call, name, uses_sql)
         if one is None and not name and _is_maker(module, call.func):
@@ -125,14 +129,23 @@ def _connection(module: Module, call: ast.Call, name: str) -> Made | None:
         origin = module.dotted(func).rpartition(".")[0]
         # An application may choose its sqlite3 in a module of its own: `from app.sqlite import sqlite3`.
         if (origin in _DRIVERS or origin.endswith(".sqlite3")) and _is_imported(module, func):
-            return Made(call=call, noun="a connection")
+            commits = origin.rpartition(".")[2] in _COMMITTING
+            return Made(call=call, noun="a connection", on_success=Confidence.LOW, commits=commits)
         if isinstance(func, ast.Attribute) and _ends_in(func.value, _CONNECTED) and _is_used(module, call):
             return Made(call=call, noun="a connection", confidence=Confidence.MEDIUM)
     elif name in _GIVING and isinstance(func, ast.Attribute):
         if _ends_in(func.value, frozenset({"pool"})) and _is_used(module, call):
-            return Made(call=call, noun="a connection", closing="releases it")
-    elif name == "create_pool" and module.dotted(func) in _POOLS:
-        return Made(call=call, noun="a connection pool", on_self=False)
+            # What a pool has lent out and nobody gives back is missing there, until it has none left.
+            sure = Confidence.MEDIUM
+            return Made(call=call, noun="a connection", closing="releases it", on_success=sure)
+    elif name == "create_pool":
+        # Others have one of their own that awaits the first connections.
+        known = module.dotted(func) in _POOLS
+        if known or (_is_imported(module, func) and isinstance(module.up[call], ast.Await)):
+            sure = Confidence.HIGH if known else Confidence.MEDIUM
+            return Made(
+                call=call, noun="a connection pool", on_self=False, confidence=sure, on_success=Confidence.LOW
+            )
     return None
 
 
@@ -153,13 +166,10 @@ def _client(module: Module, call: ast.Call, name: str) -> Made | None:
                 fix=fix,
                 confidence=Confidence.LOW,
             )
-    elif name in _CLIENTS:
-        if module.dotted(call.func).split(".")[0] in {"pymongo", "motor"}:
-            return Made(call=call, noun="a database client", on_self=False)
     elif name in {"Client", "AsyncClient", "ClientSession", "Session", "session"}:
         callee = module.dotted(call.func)
         if callee in _HTTP:
-            return Made(call=call, noun="an HTTP client", fix=_HTTP_FIX)
+            return Made(call=call, noun="an HTTP client", fix=_HTTP_FIX, on_success=Confidence.LOW)
         if callee in _REQUESTS:
             return Made(call=call, noun="an HTTP session", confidence=Confidence.LOW, on_self=False)
     return None
@@ -177,6 +187,8 @@ def _session(module: Module, call: ast.Call, name: str, uses_sql: bool) -> Made 
             if isinstance(value, ast.Call) and last_name(value.func) in _MAKERS:
                 return Made(call=call, noun="a session")
             return None
+        if name in _SESSIONS and uses_sql and _is_unpacked(module, func):
+            return Made(call=call, noun="a session", confidence=Confidence.MEDIUM)
         if func.id not in module.imports or root in _SQL or module.imports[func.id] == func.id:
             return None
         if name in _FACTORIES and last_name(func) not in _MAKERS:
@@ -194,6 +206,16 @@ _OTHERS: Final = frozenset(
 """They have sessions too, of another kind."""
 
 
+def _is_unpacked(module: Module, name: ast.Name) -> bool:
+    """Whether a name is a local that is one of several from a call: `engine, Session = self._open()`, in a file that
+    makes makers of sessions."""
+    owner = module.owner(name, name.id)
+    if owner is None or isinstance(owner, ast.Module) or _MAKERS.isdisjoint(module.imports):
+        return False
+    stores = [use for use in module.uses(owner, name.id) if isinstance(use.ctx, ast.Store)]
+    return bool(stores) and all(isinstance(module.up[use], ast.Tuple) for use in stores)
+
+
 def _is_maker(module: Module, func: ast.expr) -> bool:
     """`sessionmaker(bind=engine)()`."""
     return (
@@ -209,7 +231,10 @@ def _ends_in(node: ast.expr, ends: frozenset[str]) -> bool:
 
 def _is_used(module: Module, call: ast.Call) -> bool:
     above = module.up[call]
-    return not isinstance(module.up[above] if isinstance(above, ast.Await) else above, ast.Expr)
+    if isinstance(above, ast.Await):
+        above = module.up[above]
+    # What is only asked whether it worked is no connection.
+    return not isinstance(above, ast.Expr | ast.If | ast.While | ast.UnaryOp | ast.BoolOp | ast.Assert)
 
 
 def _is_imported(module: Module, func: ast.expr) -> bool:

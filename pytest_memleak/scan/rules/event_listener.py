@@ -16,7 +16,7 @@ CODE: Final = "MLK005"
 PATTERN: Final = "event_listener"
 NOT_REPORTED: Final[tuple[str, ...]] = (
     "a listener registered at module level, once per process",
-    "a registration whose result is kept, awaited or returned: it may be the way to unsubscribe",
+    "a registration whose result is kept or returned: it may be the way to unsubscribe",
     "a verb whose counterpart (unsubscribe, remove_listener, removeHandler, disconnect, …) is used in the same file",
     "a listener on self, on what self made itself, or on an object made in the same call: they end together",
     "a registration behind a guard such as `if not logger.handlers`, or in a class made once",
@@ -63,6 +63,8 @@ _SOURCE: Final = re.compile(
 _CALLBACK: Final = re.compile(
     r"(callback|cb|fn|func|function|handler?|handle|listener|observer|hook|subscriber)s?$", re.IGNORECASE
 )
+# What is no callback by its noun is a method by its verb: `bus.subscribe(queue.put_nowait)`.
+_METHOD: Final = re.compile(r"_*(on|handle|send|put|push|notify|emit|receive|dispatch|broadcast|forward)(_|$)")
 _WEAK_SIGNALS: Final = ("blinker", "django.", "celery.", "flask.", "quart.")
 
 
@@ -71,7 +73,7 @@ def find(module: Module) -> Iterator[Suspect]:
     seen: set[tuple[ast.AST | None, str]] = set()
     for call in module.calls:
         verb = _verb(module, call)
-        if not verb or not isinstance(module.up.get(call), ast.Expr):
+        if not verb or not _is_dropped(module, call, verb):
             continue
         function = module.function(call)
         if function is None or _is_taken_off(module, verb):
@@ -86,6 +88,14 @@ def find(module: Module) -> Iterator[Suspect]:
         if (function, holder) not in seen:
             seen.add((function, holder))
             yield _suspect(module, call, holder, source, listener)
+
+
+def _is_dropped(module: Module, call: ast.Call, verb: str) -> bool:
+    """Whether nobody keeps the result; an awaited `connect` is a network's."""
+    above = module.up.get(call)
+    if isinstance(above, ast.Await) and verb != "connect":
+        above = module.up.get(above)
+    return isinstance(above, ast.Expr)
 
 
 def _verb(module: Module, call: ast.Call) -> str:
@@ -218,7 +228,11 @@ def _bound(module: Module, call: ast.Call, verb: str, argument: ast.Attribute) -
     owner = module.owner(root, root.id)
     if owner is None or isinstance(owner, ast.Module | ast.ClassDef):
         return None
-    if (verb == "atexit.register" and not occasions.is_parameter(owner, root.id)) or _CALLBACK.search(argument.attr):
+    if verb == "atexit.register":
+        taken = not occasions.is_parameter(owner, root.id) or _CALLBACK.search(argument.attr) is not None
+    else:
+        taken = _CALLBACK.search(argument.attr) is not None or _METHOD.match(argument.attr) is not None
+    if taken:
         return f"the bound method {module.dotted(argument)}"
     return None
 
@@ -259,6 +273,7 @@ def _suspect(
     per_object = function.name == "__init__" or "self" in kind
     every = "object" if per_object else "call"
     where = holder or "it"
+    facts = occasions.stops(module, call, source)  # `weak=False` is said where nothing is held weakly
     return Suspect(
         node=call,
         message=f"{kind} is registered with {where} once per {every}, and nothing here takes it off: "
@@ -266,5 +281,5 @@ def _suspect(
         driver=Driver.INSTANCE if per_object else Driver.CALL,
         confidence=confidence,
         holder=holder,
-        unless=occasions.stops(module, call, source),
+        unless=tuple(fact for fact in facts if confidence is not Confidence.HIGH or "weak." not in fact),
     )
