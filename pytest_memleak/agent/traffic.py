@@ -28,7 +28,7 @@ _MOST_ENDPOINTS: Final = 500
 OTHERS: Final = "(other endpoints)"
 
 
-class _Ticket:
+class Ticket:
     """What one request is known by, wherever a middleware copies its scope to."""
 
     __slots__ = ("path", "route")
@@ -53,6 +53,17 @@ class _Ticket:
             }
             root = "/".join(f"{{{given[part]}}}" if part in given else part for part in root.split("/"))
         self.path = root + path
+
+    def note_from(self, scope: Any, router: Any) -> None:
+        """The same, where a router has dealt with the request."""
+        endpoint = scope.get("endpoint")
+        if endpoint is not None and "route" not in scope:
+            # Older versions of Starlette say the function alone.
+            found = [route for route in router.routes if getattr(route, "endpoint", None) is endpoint]
+            if len(found) > 1:
+                found = [route for route in found if route.matches(scope)[0].value]
+            self.note({**scope, "route": found[0] if found else None})
+        self.note(scope)
 
 
 def _template(route: Any, scope: Any) -> str:
@@ -105,7 +116,7 @@ class Traffic:
             return
         if not self.loops:
             self._start()
-        ticket = scope[TICKET] = _Ticket()
+        ticket = scope[TICKET] = Ticket()
         if kind == "websocket":
             # It stays for minutes: it is counted, but nobody can wait for it.
             try:
@@ -123,16 +134,8 @@ class Traffic:
     def note(self, scope: Any, router: Any = None) -> None:
         """A router has dealt with a request: its route is known now."""
         ticket = scope.get(TICKET)
-        if ticket is None:
-            return
-        endpoint = scope.get("endpoint")
-        if endpoint is not None and "route" not in scope:
-            # Older versions of Starlette say the function alone.
-            found = [route for route in router.routes if getattr(route, "endpoint", None) is endpoint]
-            if len(found) > 1:
-                found = [route for route in found if route.matches(scope)[0].value]
-            ticket.note({**scope, "route": found[0] if found else None})
-        ticket.note(scope)
+        if ticket is not None:
+            ticket.note_from(scope, router)
 
     def close(self) -> None:
         """Hold every request that comes from now on."""
@@ -222,7 +225,7 @@ class Traffic:
             with self._turn, contextlib.suppress(ValueError):
                 self._waiting.remove(pair)
 
-    def _count(self, method: str, scope: Any, ticket: _Ticket) -> None:
+    def _count(self, method: str, scope: Any, ticket: Ticket) -> None:
         ticket.note(scope)
         name = f"{method} {UNMATCHED if ticket.route is None else ticket.path}"
         count = self.finished.get(name)

@@ -57,7 +57,7 @@ def find_probes(loops: Sequence[asyncio.AbstractEventLoop] = (), *, tasks_missin
             "this interpreter does not list the objects of its collector",
         ),
         "native": (
-            _native,
+            native_probe,
             "the C heap in use reports no statistics (musl, jemalloc, tcmalloc, mimalloc, old psutil)",
         ),
         "rss": (
@@ -80,7 +80,7 @@ def find_probes(loops: Sequence[asyncio.AbstractEventLoop] = (), *, tasks_missin
             try:
                 probe = make()
                 probe()
-            except (AttributeError, NotImplementedError, OSError, psutil.Error, _Blind):
+            except (AttributeError, NotImplementedError, OSError, psutil.Error, Blind):
                 missing[signal] = reason
             else:
                 read[signal] = probe
@@ -91,7 +91,7 @@ def find_probes(loops: Sequence[asyncio.AbstractEventLoop] = (), *, tasks_missin
     return Probes(read=read, missing=missing, objects=tracked.get("objects"))
 
 
-class _Blind(Exception):
+class Blind(Exception):
     """The probe answers, but does not see what was allocated before its eyes."""
 
 
@@ -101,11 +101,12 @@ def _blocks() -> Callable[[], int]:
     trial = [object() for _ in range(_TRIAL_BLOCKS)]
     # PYTHONMALLOC=malloc and PyPy answer 0 for ever.
     if probe() - before < len(trial):
-        raise _Blind
+        raise Blind
     return probe
 
 
-def _native() -> Callable[[], int]:
+def native_probe() -> Callable[[], int]:
+    """A probe of the C heap's bytes in use. Raises where there is none: AttributeError, OSError, psutil.Error, Blind."""
     heap_info = psutil.heap_info
 
     def native_bytes() -> int:
@@ -116,7 +117,7 @@ def _native() -> Callable[[], int]:
     trial = bytearray(_TRIAL_BYTES)
     # A preloaded jemalloc or tcmalloc serves the program while glibc's statistics stand still.
     if native_bytes() - before < len(trial):
-        raise _Blind
+        raise Blind
     return native_bytes
 
 

@@ -1,0 +1,220 @@
+"""What the monitor answers, as models that pydantic 1.10 and 2 both read: sizes in bytes, times in seconds.
+
+Nothing here shows the content of an object, an argument or the environment: types, places in the source, counts.
+"""
+
+from __future__ import annotations
+
+from typing import List, Literal, Optional  # noqa: UP035  (pydantic 1 reads the annotations at run time)
+
+from pydantic import BaseModel, Field
+
+
+class Answer(BaseModel):
+    """What every answer says: which worker gave it, and by how much that stalled the event loop."""
+
+    pid: int
+    stalled_ms: float
+
+
+class Allocation(BaseModel):
+    """A line of the source and what it has allocated that still lives."""
+
+    site: str
+    bytes: int
+    count: int
+
+
+class TrackedFunction(BaseModel):
+    """A function under `@memory_tracked`."""
+
+    name: str
+    calls: int
+    mean_bytes: Optional[float]
+
+
+class Snapshot(Answer):
+    """The state of now."""
+
+    t: float
+    rss_bytes: int
+    vms_bytes: int
+    live_bytes: Optional[int]
+    objects: Optional[int] = Field(description="of the last walk; none is made for this")
+    tracing: bool
+    tracing_left_s: Optional[float] = Field(description="none where somebody else has switched it on")
+    top: List[Allocation]
+    top_missing: Optional[str]
+    tracked: List[TrackedFunction]
+
+
+class TracingOrder(BaseModel):
+    """For how long allocations are traced, and how many frames of each; 0 seconds switch it off."""
+
+    seconds: float = Field(60, ge=0, le=600)
+    frames: int = Field(1, ge=1, le=25)
+
+
+class TracingState(Answer):
+    """Whether allocations are traced now."""
+
+    tracing: bool
+    tracing_left_s: Optional[float]
+    frames: int
+
+
+class TypeGrowth(BaseModel):
+    """The objects of one type; a path leads from a module's variable to one of the newest."""
+
+    type: str
+    count: int
+    baseline: Optional[int]
+    delta: Optional[int]
+    growth_percent: Optional[float]
+    site: str
+    path: List[str]
+
+
+class Growth(Answer):
+    """Which types accumulate."""
+
+    t: Optional[float]
+    baseline_t: Optional[float]
+    objects: int
+    every: int = Field(description="above 1: each n-th object was counted, and the counts scaled up")
+    declined: Optional[str]
+    types: List[TypeGrowth]
+
+
+class Baseline(Answer):
+    """The walk that growth is held against from now on."""
+
+    t: Optional[float]
+    objects: int
+    every: int
+    declined: Optional[str]
+
+
+class PastReading(BaseModel):
+    """One reading."""
+
+    t: float
+    rss_bytes: int
+    vms_bytes: int
+    live_bytes: Optional[int]
+    in_flight: int
+    requests: int = Field(description="finished since the start")
+
+
+class History(Answer):
+    """The past readings, oldest first."""
+
+    interval_s: float
+    minutes: float
+    every: int = Field(description="above 1: each n-th reading")
+    readings: List[PastReading]
+
+
+class Generation(BaseModel):
+    """The collector's runs over one generation, since the monitor listens."""
+
+    generation: int
+    collections: int
+    collected: int
+    uncollectable: int
+    pause_ms_total: float
+    pause_ms_longest: float
+
+
+class GcStats(Answer):
+    """The garbage collector."""
+
+    enabled: bool
+    thresholds: List[int]
+    counts: List[int]
+    generations: List[Generation]
+
+
+class Collected(Answer):
+    """One collection that was asked for."""
+
+    generation: int
+    collected: int
+    uncollectable: int
+    live_bytes_before: Optional[int]
+    live_bytes_after: Optional[int]
+    rss_bytes_before: int
+    rss_bytes_after: int
+    declined: Optional[str]
+
+
+class Interval(BaseModel):
+    """A figure with its 99 % interval; an end that is missing is unbounded."""
+
+    value: float
+    low: Optional[float]
+    high: Optional[float]
+
+
+class Trend(BaseModel):
+    """The verdict on one series."""
+
+    verdict: Literal["clean", "leak", "inconclusive"]
+    mb_per_min: Interval
+    shape: str
+    why: str
+
+
+class EndpointShare(BaseModel):
+    """What the requests of an endpoint keep; several endpoints where they cannot be told apart."""
+
+    endpoints: List[str]
+    requests: int
+    leaks: bool
+    bytes_per_request: Interval
+    mb_per_min: Interval
+
+
+class Leaks(Answer):
+    """The verdict: of the live heap where it can be read, else of RSS."""
+
+    t: float
+    verdict: Literal["clean", "leak", "inconclusive"]
+    severity: Literal["none", "medium", "high", "critical"]
+    basis: Literal["live heap", "RSS"]
+    mb_per_min: Interval
+    shape: str
+    why: str
+    readings: int
+    seconds: float
+    rss: Trend
+    endpoints: List[EndpointShare]
+    unattributed_mb_per_min: float
+    notes: List[str]
+
+
+class ProcessInfo(Answer):
+    """The process."""
+
+    created_s: float
+    started_s: float
+    uptime_s: float
+    stage: Literal["startup", "idle", "serving"]
+    rss_bytes: int
+    vms_bytes: int
+    live_bytes: Optional[int]
+    threads: int
+    fds: Optional[int]
+    fd_limit: Optional[int]
+    cpu_percent: float = Field(description="of one processor, since the last time that this was asked")
+    cpu_user_s: float
+    cpu_system_s: float
+    python: str
+    requests: int
+    in_flight: int
+
+
+class Refusal(BaseModel):
+    """Why there is no answer."""
+
+    detail: str

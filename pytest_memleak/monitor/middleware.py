@@ -1,0 +1,144 @@
+"""Two ASGI apps around the user's: the outer one counts and keeps strangers out, the inner one sees the route.
+
+    server ─► Watching ─► the user's middlewares ─► Noting ─► router
+
+Both pass every message on as it is: no response is rebuilt, streams and WebSockets flow as they would. A middleware
+of the user's may hand on a copy of the scope: the ticket in it is the same, and the inner one marks it.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Final
+
+from pytest_memleak.agent.traffic import Ticket
+from pytest_memleak.monitor.guard import Guard
+from pytest_memleak.monitor.requests import SampledRequest
+from pytest_memleak.monitor.state import Monitor
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+TICKET: Final = "pytest_memleak.monitor.ticket"
+"""The key in the scope of a request that was counted in."""
+
+
+class Watching:
+    """Outside of everything."""
+
+    def __init__(
+        self, app: App, monitor: Monitor, guard: Guard, router: Any, *, counts: bool = True, guards: bool = True
+    ) -> None:
+        """`counts`: the requests are the program's. `guards`: the monitor's paths are among them."""
+        self.app = app
+        self.is_over = False
+        """Whether it is in nobody's way any more, where it could not be taken out."""
+
+        self._counts = counts
+        self._guards = guards
+        self.monitor = monitor
+        self._guard = guard
+        self._router = router
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, and count it when it is over."""
+        kind = scope["type"]
+        if self.is_over:
+            await self.app(scope, receive, send)
+            return
+        if not self.monitor.is_running:
+            self.monitor.start()
+        if kind == "lifespan":
+            await self._live(scope, receive, send)
+        elif kind not in ("http", "websocket") or TICKET in scope:
+            await self.app(scope, receive, send)
+        elif self._guards and self._guard.is_ours(scope):
+            refusal = self._guard.refusal(scope)
+            await (self.app if refusal is None else refusal)(scope, receive, send)
+        elif not self._counts:
+            await self.app(scope, receive, send)
+        elif kind == "websocket":
+            await self._count_connection(scope, receive, send)
+        else:
+            await self._count(scope, receive, send)
+
+    async def _count_connection(self, scope: Any, receive: Any, send: Any) -> None:
+        ticket = scope[TICKET] = Ticket()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            ticket.note_from(scope, self._router)
+            self.monitor.requests.count("WEBSOCKET", ticket)
+
+    async def _count(self, scope: Any, receive: Any, send: Any) -> None:
+        ticket = scope[TICKET] = Ticket()
+        requests = self.monitor.requests
+        requests.begun += 1
+        requests.in_flight += 1
+        sampled = requests.sampled()
+        name = ""
+        try:
+            if sampled is None:
+                await self.app(scope, receive, send)
+            else:
+                await _Stepwise(self.app(scope, receive, send), sampled)
+        finally:
+            requests.in_flight -= 1
+            ticket.note_from(scope, self._router)
+            name = requests.count(scope["method"], ticket)
+            if sampled is not None:
+                sampled.finish(name)
+
+    async def _live(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.monitor.stop()
+
+
+class Noting:
+    """Next to the router."""
+
+    def __init__(self, app: App, router: Any) -> None:
+        self.app = app
+        self._router = router
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, and mark on its ticket which route it took."""
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            ticket = scope.get(TICKET)
+            if ticket is not None:
+                ticket.note_from(scope, self._router)
+
+
+class _Stepwise(collections.abc.Generator[Any, Any, None]):
+    """What `await` drives in the place of a request's coroutine: the live heap is read around each step."""
+
+    def __init__(self, inner: Awaitable[None], sampled: SampledRequest) -> None:
+        self._inner: Generator[Any, Any, None] = inner.__await__()
+        self._sampled = sampled
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self
+
+    def send(self, value: Any) -> Any:
+        """Resume with a value."""
+        self._sampled.step_begins()
+        try:
+            return self._inner.send(value)
+        finally:
+            self._sampled.step_ends()
+
+    def throw(self, *error: Any) -> Any:
+        """Resume with an exception."""
+        self._sampled.step_begins()
+        try:
+            return self._inner.throw(*error)
+        finally:
+            self._sampled.step_ends()
+
+    def close(self) -> None:
+        """End it where it is."""
+        self._inner.close()

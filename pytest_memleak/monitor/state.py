@@ -1,0 +1,226 @@
+"""One process's monitor: its settings, its instruments, what they have found, and who is told of it.
+
+    requests ─► middleware ─► Requests ──┐
+    gc       ─► GcWatch ─────────────────┼─► collector's thread ─► Ring ─► judged, curves
+    /proc, the allocators' books ────────┘                     └─► the listeners (metrics)
+
+Nothing runs until the first ASGI call of the process (`start`): to import an app costs nothing, and a server that
+forks its workers forks no thread of ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal
+
+from pytest_memleak.model_monitor import Collection, Judged, Reading, Sample, Walk
+from pytest_memleak.monitor.collector import Collector
+from pytest_memleak.monitor.process import Figures
+from pytest_memleak.monitor.gc_watch import GcWatch
+from pytest_memleak.monitor.requests import Requests
+from pytest_memleak.monitor.ring import Ring
+
+Stage = Literal["startup", "idle", "serving"]
+
+# Half a minute of silence is idle; at the usual five seconds that is six readings without a request.
+_IDLE_S: Final = 30.0
+
+# A day every second: what a row of the ring takes, 40 B and 8 B for each endpoint, stays in bounds.
+_MOST_READINGS: Final = 86_400
+
+_TRACKED: Final = 50
+"""Functions in an answer."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `setup_memory_monitoring` was called with; see there."""
+
+    prefix: str = "/api/debug/memory"
+    token: str | None = dataclasses.field(default=None, repr=False)
+    dependencies: Sequence[Any] = ()
+    include_in_schema: bool = True
+    metrics: bool = True
+    port: int | None = None
+    host: str = "0.0.0.0"
+    interval_s: float = 5.0
+    history_minutes: float = 60
+    max_objects: int = 2_000_000
+    allow_fork: bool = False
+    show_contents: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what cannot be meant."""
+        if not self.prefix.startswith("/") or self.prefix.endswith("/"):
+            raise ValueError(f"prefix: expects /a/path without a slash at its end, got {self.prefix!r}")
+        if not self.interval_s > 0:
+            raise ValueError(f"interval_s: expects seconds above 0, got {self.interval_s!r}")
+        if not 1 <= self.readings <= _MOST_READINGS:
+            raise ValueError(
+                f"history_minutes: {self.history_minutes!r} min of a reading every {self.interval_s!r} s are"
+                f" {self.readings} readings: expects 1 to {_MOST_READINGS}"
+            )
+        if self.token == "":
+            raise ValueError("token: is empty; leave it out to admit this machine alone")
+
+    @property
+    def readings(self) -> int:
+        """How many the ring holds."""
+        return round(self.history_minutes * 60 / self.interval_s)
+
+
+class Monitor:
+    """Of this process; a forked child has the same object, emptied."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.on_reading: list[Callable[[Reading], None]] = []
+        self.on_collection: list[Callable[[Collection], None]] = []
+        self.on_sample: list[Callable[[Sample], None]] = []
+        self.on_walk: list[Callable[[Walk], None]] = []
+        self.on_judged: list[Callable[[Judged], None]] = []
+        self.on_worker_start: list[Callable[[], None]] = []
+        self.on_worker_exit: list[Callable[[], None]] = []
+        self.on_fork: list[Callable[[], None]] = []
+        """In a forked child, before it starts: what belonged to the parent is given up."""
+
+        self.gc = GcWatch()
+        self.requests = Requests(lambda sample: self.tell(self.on_sample, sample))
+        self.ring = Ring(settings.readings)
+        self._begin()
+        _MONITORS.add(self)
+
+    def _begin(self) -> None:
+        self.pid = os.getpid()
+        self.started_s = time.time()
+        self.walk: Walk | None = None
+        self.walk_blocks = 0
+        """The allocator's blocks at the last walk."""
+
+        self.baseline: Walk | None = None
+        self.judged: Judged | None = None
+        self.figures: Figures | None = None
+        self._collector: Collector | None = None
+        self._told: set[str] = set()
+        self._starting = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to read, in a thread of its own. Twice is once."""
+        if self._collector is not None:
+            return
+        with self._starting:
+            if self._collector is not None:
+                return
+            self.figures = Figures()
+            self.gc.start()
+            self.requests.weigh = self.figures.weigh
+            self._collector = Collector(self.read, self.settings.interval_s)
+            for listener in self.on_worker_start:
+                self._call(listener)
+            self._collector.start()
+
+    def stop(self) -> None:
+        """End the thread and leave the collector of garbage alone; the figures stay."""
+        with self._starting:
+            collector, self._collector = self._collector, None
+        if collector is not None:
+            collector.stop()
+            self.gc.stop()
+            self.requests.weigh = None
+            for listener in self.on_worker_exit:
+                self._call(listener)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its thread reads."""
+        return self._collector is not None
+
+    def after_fork(self) -> None:
+        """In a child: its parent's figures are not its own, and no thread has come along."""
+        self.gc.stop()
+        self.gc.forget()
+        self.requests.forget()
+        self.ring.clear()
+        self._begin()
+        for listener in self.on_fork:
+            self._call(listener)
+
+    def read(self) -> Reading:
+        """Take a reading into the ring, and tell the listeners."""
+        # Before the figures: these requests are surely in them.
+        finished = dict(self.requests.finished)
+        reading = self.look()
+        self.ring.add(reading, finished)
+        self.tell(self.on_reading, reading)
+        self.hand_out()
+        return reading
+
+    def look(self) -> Reading:
+        """A reading of now, which is not kept."""
+        return (self.figures or Figures()).read(self.requests.in_flight)
+
+    def live(self) -> int:
+        """Live heap bytes now, -1 where the allocators cannot be asked."""
+        return (self.figures or Figures()).live()
+
+    @property
+    def latest(self) -> Reading | None:
+        """The last reading."""
+        return self.ring.last()
+
+    @property
+    def stage(self) -> Stage:
+        """`startup` until the first request, `serving` while there are some, `idle` after half a minute without."""
+        last_s = self.requests.last_s
+        if self.requests.in_flight:
+            return "serving"
+        if not last_s:
+            return "startup"
+        return "serving" if time.monotonic() - last_s < _IDLE_S else "idle"
+
+    def tracked(self) -> list[dict[str, Any]]:
+        """The functions under `@memory_tracked`, those that added most first."""
+        module = sys.modules.get("pytest_memleak.monitor.tracked")
+        if module is None:
+            return []
+        functions = [
+            {"name": one.name, "calls": one.calls, "mean_bytes": one.mean_bytes} for one in module.tracked_functions()
+        ]
+        return sorted(functions, key=lambda one: -(one["mean_bytes"] or 0.0) * one["calls"])[:_TRACKED]
+
+    def hand_out(self) -> None:
+        """Tell the listeners of the garbage collections since the last time, in the caller's thread."""
+        for collection in self.gc.fetch():
+            self.tell(self.on_collection, collection)
+
+    def tell(self, listeners: Sequence[Callable[[Any], None]], found: Any) -> None:
+        """Call them with what was found; their trouble never reaches the program."""
+        for listener in listeners:
+            self._call(listener, found)
+
+    def _call(self, listener: Callable[..., None], *found: Any) -> None:
+        try:
+            listener(*found)
+        except Exception as error:  # noqa: BLE001  (the user's server goes on, whatever ails its guest)
+            name = getattr(listener, "__qualname__", "a listener")
+            if name not in self._told:
+                self._told.add(name)
+                sys.stderr.write(f"memleak: the monitor's {name} failed ({error!r}); it is told once\n")
+
+
+_MONITORS: Final[weakref.WeakSet[Monitor]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for monitor in list(_MONITORS):
+        monitor.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
