@@ -242,7 +242,13 @@ def test_what_a_script_opens_once_is_less_sure() -> None:
 
 
 def test_an_object_made_at_import_lives_as_long_as_the_process() -> None:
-    assert found(textwrap.dedent(POOL.format(bases="")) + "\nSTORE = Store()\n") == []
+    private = textwrap.dedent(POOL.format(bases="")).replace("Store", "_Store")
+    assert found(private + "\nSTORE = _Store()\n") == []
+
+
+def test_others_make_further_objects_of_a_public_class_that_takes_arguments() -> None:
+    (suspect,) = found(textwrap.dedent(POOL.format(bases="")) + "\nSTORE = Store()\n")
+    assert suspect.confidence is Confidence.LOW
 
 
 @pytest.mark.parametrize(

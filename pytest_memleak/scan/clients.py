@@ -70,9 +70,7 @@ def client(module: Module, call: ast.Call) -> Made | None:
     if callee in _SINGLE:
         return Made(call=call, noun="a connection", on_success=Confidence.LOW)
     if callee in _POOLED:
-        return Made(
-            call=call, noun="a pool of connections", confidence=Confidence.MEDIUM, on_success=Confidence.LOW
-        )
+        return Made(call=call, noun="a pool of connections", confidence=Confidence.MEDIUM, on_success=Confidence.LOW)
     if name in _REDIS and callee.split(".")[0] in {"redis", "aioredis"}:
         # The synchronous one closes its connections when it is collected.
         is_async = callee.startswith(("redis.asyncio.", "aioredis."))

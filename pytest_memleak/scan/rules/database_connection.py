@@ -143,9 +143,7 @@ def _connection(module: Module, call: ast.Call, name: str) -> Made | None:
         known = module.dotted(func) in _POOLS
         if known or (_is_imported(module, func) and isinstance(module.up[call], ast.Await)):
             sure = Confidence.HIGH if known else Confidence.MEDIUM
-            return Made(
-                call=call, noun="a connection pool", on_self=False, confidence=sure, on_success=Confidence.LOW
-            )
+            return Made(call=call, noun="a connection pool", on_self=False, confidence=sure, on_success=Confidence.LOW)
     return None
 
 
