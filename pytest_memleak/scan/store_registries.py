@@ -11,7 +11,7 @@ from pytest_memleak.scan.containers import MAKERS, Store
 from pytest_memleak.scan.module import Function, Module, parameters, within
 from pytest_memleak.scan.occasions import is_made_once
 from pytest_memleak.scan.store_data import is_data, words
-from pytest_memleak.scan.store_evictions import plain
+from pytest_memleak.scan.store_evictions import plain, shrinks
 
 _REGISTERING: Final = re.compile(
     r"^(register|unregister|registry|subscribe|install|setup|configure|define|declare|discover|bootstrap|enable|init"
@@ -76,7 +76,9 @@ def _is_named_so(
     around = [function, *module.functions_above(function)]
     if any(_REGISTERING.search("_".join(words(each.name))) for each in around):
         return True
-    return bool(_STORING.search("_".join(words(function.name))) and not grows and named & given)
+    if not _STORING.search("_".join(words(function.name))) or grows or not named & given:
+        return False
+    return not any(shrinks(module, use) for use in store.uses)  # what a program is made of is not emptied
 
 
 def _must_be_new(module: Module, store: Store, function: Function, keys: Sequence[ast.expr]) -> bool:
