@@ -23,7 +23,7 @@ NOT_REPORTED: Final[tuple[str, ...]] = (
     "a registration behind a guard such as `if not logger.handlers`, or in a class made once",
     "functions that run once by their name: setup…, configure…, install…, create_app, main, startup, lifespan",
     "blinker's and Django's signals without weak=False: they hold their receivers weakly",
-    "a callback that is the caller's own argument: who gave it takes it off",
+    "a callback that is the caller's own argument and is registered with a bus: who gave it takes it off",
 )
 
 _LISTENER: Final = ("remove_listener", "removeListener", "remove_event_listener", "unregister_listener", "off")
