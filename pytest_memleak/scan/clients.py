@@ -66,7 +66,7 @@ def client(module: Module, call: ast.Call) -> Made | None:
             return None
         kept = _kept_as_database(module, call)
         sure = Confidence.HIGH if kept is None else Confidence.MEDIUM
-        return Made(call=call, noun="a database client", confidence=sure, on_self=False, fate=kept)
+        return Made(call=call, noun="a database client", confidence=sure, lasting=True, fate=kept)
     if callee in _SINGLE:
         return Made(call=call, noun="a connection", on_success=Confidence.LOW)
     if callee in _POOLED:
@@ -78,7 +78,7 @@ def client(module: Module, call: ast.Call) -> Made | None:
             call=call,
             noun="a Redis client",
             confidence=Confidence.MEDIUM if is_async else Confidence.LOW,
-            on_self=is_async,
+            lasting=True,
             on_success=Confidence.LOW if is_async else None,
         )
     return None

@@ -30,6 +30,9 @@ class Made:
     on_self: bool = True
     """Whether one that is kept in an attribute of an object is worth a word."""
 
+    lasting: bool = False
+    """Whether those of its kind are mostly kept for as long as the process."""
+
     fix: str = ""
     on_success: Confidence | None = None
     """How sure it is a leak that only what raises leaves it open; None where the frame's end closes it then."""
@@ -154,7 +157,7 @@ def _stored(module: Module, made: Made, attribute: str) -> Suspect | None:
         node=made.maker or made.call,
         message=message,
         driver=Driver.INSTANCE,
-        confidence=Confidence.LOW if end.guessed else _less(made.confidence),
+        confidence=Confidence.LOW if end.guessed or made.lasting else _less(made.confidence),
         fix=made.fix,
         holder=f"{owner.name}.{attribute}",
         unless=attributes.unless(module, owner, attribute),

@@ -19,7 +19,7 @@ NOT_REPORTED: Final[tuple[str, ...]] = (
     "a pool shut down, terminated or closed anywhere in the function, or used by `with`",
     "a pool returned, or given to something that may shut it down",
     "a pool in an attribute that anything in the program shuts down, or of a class with a base that closes such",
-    "a pool in a module's global or of an object made at import, which lives as long as the process",
+    "a pool in a module's global or of an object of a private class made at import, which lives as long as the process",
 )
 
 _EXECUTORS: Final = frozenset({"ThreadPoolExecutor", "ProcessPoolExecutor", "InterpreterPoolExecutor"})
