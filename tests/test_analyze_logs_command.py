@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import pytest
 from typer.testing import CliRunner
+from watch_support import hear_ctrl_c
 
 from pytest_memleak.cli import app
 
 pytest.importorskip("scipy")
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONUTF8": "1"}
+ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1"}
 
 
 class Done(NamedTuple):
@@ -175,7 +176,7 @@ def test_a_damaged_file_is_judged_as_far_as_it_goes(tmp_path: Path) -> None:
 def test_ctrl_c_judges_what_was_read(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest_memleak", "analyze-logs", "-"]
     with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          env=ENVIRONMENT) as process:  # fmt: skip
+                          env=ENVIRONMENT, preexec_fn=hear_ctrl_c) as process:  # fmt: skip  # noqa: PLW1509
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(gunicorn(leak_mb_per_min=3).encode() * 60)

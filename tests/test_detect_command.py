@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from watch_support import keeping
+from watch_support import hear_ctrl_c, keeping
 
 pytest.importorskip("scipy")
 
@@ -62,7 +62,13 @@ def test_a_process_that_ends_while_it_is_watched(tmp_path: Path) -> None:
 def test_ctrl_c_ends_with_what_was_seen() -> None:
     with keeping(0) as process:
         command = [sys.executable, "-m", "pytest_memleak", "detect", "600", "0.1", "--pid", str(process.pid)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=hear_ctrl_c,  # noqa: PLW1509  (no lock)
+        ) as watching:
             assert watching.stderr is not None
             watching.stderr.readline()
             time.sleep(1)

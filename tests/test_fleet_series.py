@@ -69,6 +69,14 @@ def test_a_container_that_was_restarted_is_the_same_place_and_one_beside_it_is_n
     assert [place.restarts for place in found] == [1, 0, 0]
 
 
+def test_series_without_a_place_are_places_of_their_own() -> None:
+    """`sum by (service) (...)`: one that ends before another begins is not its life before."""
+    series = {labels(service="a", job="j"): points(1, 2, start=0), labels(service="b", job="j"): points(3, start=50)}
+    assert [(place.labels["service"], lives(place)) for place in places(series, {}, 0)] == [
+        ("a", [(1, 2)]), ("b", [(3,)]),
+    ]  # fmt: skip
+
+
 def test_metrics_of_several_names_are_not_mixed() -> None:
     one, other = labels(__name__="a_bytes", pod="x"), labels(__name__="b_bytes", pod="x")
     assert list(without_name({one: points(1)})) == [labels(pod="x")]

@@ -106,7 +106,8 @@ def test_ctrl_c_while_gdb_is_attached_waits_until_it_has_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running(tmp_path, STEADY) as process, gdb.Gdb(process.pid) as inside:
-        real, sent = Path.read_text, []
+        real = Path.read_text
+        sent: list[bool] = []
 
         def interrupting(path: Path, *arguments: str, **options: str) -> str:
             text = real(path, *arguments, **options)
@@ -126,12 +127,14 @@ def test_ctrl_c_while_gdb_is_attached_waits_until_it_has_let_go(
 
 @NEEDS_GDB
 def test_a_process_that_ends_meanwhile_is_judged_by_what_was_seen(tmp_path: Path) -> None:
-    with running(tmp_path, LEAKING) as process:
-        with Running(tmp_path, "track-objects", "--pid", str(process.pid), "--interval", "2") as inspecting:
-            until(lambda: "of 0:06" in inspecting._said[1].read_text(), "the first reading")
-            process.kill()
-            process.wait()
-            done = inspecting.end()
+    with (
+        running(tmp_path, LEAKING) as process,
+        Running(tmp_path, "track-objects", "--pid", str(process.pid), "--interval", "2") as inspecting,
+    ):
+        until(lambda: "of 0:06" in inspecting._said[1].read_text(), "the first reading")
+        process.kill()
+        process.wait()
+        done = inspecting.end()
     assert done.returncode == 3, done.stdout
     assert f"process {process.pid} ended" in done.stdout
 
@@ -196,7 +199,7 @@ def test_without_gdb_the_message_has_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InspectionError, match="gdb, which is not installed: `.*install|add|-S|gdb"):
+    with pytest.raises(InspectionError, match="gdb, which is not installed: `"):
         gdb.Gdb(os.getpid())
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import pytest
+
 from pytest_memleak.inspection import payload
 
 PAYLOAD = Path(payload.__file__)
@@ -22,8 +24,8 @@ def carried_out(folder: Path, program: str, *orders: dict[str, Any], options: tu
     """Run a program that calls `ask(number)` for each order; gives the answers, and what it printed as JSON lines."""
     for number, order in enumerate(orders):
         text = PAYLOAD.read_text(encoding="utf-8")
-        order = {**order, "answer": str(folder / f"answer{number}")}
-        (folder / f"order{number}.py").write_text(f"{text}\nmain({order!r})\n", encoding="utf-8")
+        whole = {**order, "answer": str(folder / f"answer{number}")}
+        (folder / f"order{number}.py").write_text(f"{text}\nmain({whole!r})\n", encoding="utf-8")
     head = f"""
         def ask(number):
             n = {{"__name__": "memleak"}}
@@ -106,26 +108,26 @@ def test_nothing_stays_behind(tmp_path: Path) -> None:
         class Item: ...
         ITEMS = [Item() for _ in range(500)]
         def state():
-            names = sorted(set(globals()) - {"first", "ids", "left"})
+            names = sorted(set(globals()) - {"first", "_", "enabled"})
             return names, sorted(sys.modules), gc.isenabled(), sys.getswitchinterval(), threading.active_count()
-        ids = left = None
+        first = None
+        ask(0), ask(1)  # a built-in module that was never imported stays known to the interpreter, once
         for enabled in (True, False):
             gc.enable() if enabled else gc.disable()
-            first = state()
             gc.collect()
-            ids = {id(one) for one in gc.get_objects()}
-            ask(0)
-            ask(1)
+            first = (state(), len(gc.get_objects()))
+            for _ in range(5):
+                ask(0)
+                ask(1)
             gc.collect()
-            left = [type(one).__name__ for one in gc.get_objects() if id(one) not in ids]
-            print(json.dumps([first == state(), left]))
+            print(json.dumps([first[0] == state(), len(gc.get_objects()) - first[1]]))
     """
     look = {**LOOK, "types": ["__main__.Item", "dict"]}
     *_, first, second = carried_out(tmp_path, program, {**COUNT, "mark": ["dict"]}, look)
+    # The tuple that remembers, and what it holds, are the test's own.
     assert first[0]
     assert second[0]
-    # The set of addresses is the test's own, and so is a tuple or two of what `ask` makes.
-    assert len(second[1]) <= 3, second[1]
+    assert max(first[1], second[1]) <= 4
 
 
 def test_a_sample_leads_to_the_modules_variable_that_holds_it(tmp_path: Path) -> None:
@@ -209,24 +211,24 @@ def test_the_allocating_line_is_told_where_allocations_are_traced(tmp_path: Path
     assert answer["held"]["shop.Item"]["site"] == f"{tmp_path}/shop.py:3"
 
 
-def test_ctrl_c_reaches_the_program_after_the_count(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay_s", [0.002, 0.01, 0.03])
+def test_ctrl_c_reaches_the_program_after_the_count(tmp_path: Path, delay_s: float) -> None:
     program = """
-        import json, signal, time
+        import json, os, signal, time
         raised = 0
         ITEMS = [[] for _ in range(300_000)]
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         try:
-            for _ in range(50):
-                ask(0)
-                import os
-                os.path.exists(ANSWER) and os.unlink(ANSWER)
+            signal.setitimer(signal.ITIMER_REAL, DELAY)
+            ask(0)
             time.sleep(10)
         except KeyboardInterrupt:
             raised = 1
+        for name in ("answer0", "answer0.part"):
+            os.path.exists(FOLDER + name) and os.unlink(FOLDER + name)
         ask(0)
         print(json.dumps(raised))
-    """.replace("ANSWER", repr(str(tmp_path / "answer0")))
+    """.replace("FOLDER", repr(f"{tmp_path}/")).replace("DELAY", str(delay_s))
     answer, raised = carried_out(tmp_path, program, COUNT)
     assert raised == 1
     assert answer["counts"]["list"] > 300_000

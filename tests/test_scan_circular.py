@@ -129,3 +129,25 @@ def test_none_in_the_init_breaks_nothing() -> None:
                 self.ref = self
     """
     assert len(_found(source)) == 1
+
+
+LATER = """
+class Part:
+    def __init__(self, whole):
+        self.whole = whole
+class Whole:
+    def open(self):
+        self.part = Part(self)
+"""
+
+
+def test_what_a_framework_makes_and_links_later_is_likely_only() -> None:
+    assert [each.confidence for each in _found(LATER)] == [Confidence.LOW]
+    assert _found(LATER + "    def close(self):\n        self.part = None\n") == []
+
+
+def test_an_exception_holds_what_it_is_made_of() -> None:
+    source = "class Answer:\n    def __init__(self, code):\n        self.error = HttpError(code, self)\n"
+    assert [each.confidence for each in _found(source)] == [Confidence.MEDIUM]
+    assert _found(source.replace(", self)", ")")) == []
+    assert _found(source + "    def close(self):\n        self.error = None\n") == []

@@ -242,7 +242,13 @@ def test_what_a_script_opens_once_is_less_sure() -> None:
 
 
 def test_an_object_made_at_import_lives_as_long_as_the_process() -> None:
-    assert found(textwrap.dedent(POOL.format(bases="")) + "\nSTORE = Store()\n") == []
+    private = textwrap.dedent(POOL.format(bases="")).replace("Store", "_Store")
+    assert found(private + "\nSTORE = _Store()\n") == []
+
+
+def test_others_make_further_objects_of_a_public_class_that_takes_arguments() -> None:
+    (suspect,) = found(textwrap.dedent(POOL.format(bases="")) + "\nSTORE = Store()\n")
+    assert suspect.confidence is Confidence.LOW
 
 
 @pytest.mark.parametrize(
@@ -309,3 +315,101 @@ def test_deep_nesting_ends() -> None:
     assert len(found(f"def f(p, x):\n    y = {chain}\n    y.read()\n")) == 1
     lines = "".join("    f = f or g\n    g = g or f\n" for _ in range(40))
     assert len(found(f"def f(p, g):\n    f = open(p)\n{lines}    f.read()\n")) <= 1
+
+
+@pytest.mark.parametrize(
+    "body,count",
+    [
+        ("_, name = tempfile.mkstemp()\nreturn name", 1),
+        ("return tempfile.mkstemp()[1]", 1),
+        ("fd, name = tempfile.mkstemp()\nos.write(fd, b'x')", 1),
+        ("pair = tempfile.mkstemp()\nreturn pair[1]", 1),
+        ("fd, name = tempfile.mkstemp()\nos.close(fd)", 0),
+        ("fd, name = tempfile.mkstemp()\nwith os.fdopen(fd, 'w') as f: f.write('x')", 0),
+        ("fd, name = tempfile.mkstemp()\nreturn fd, name", 0),
+        ("return tempfile.mkstemp()", 0),
+    ],
+)
+def test_a_descriptor_of_mkstemp_is_nobodys_but_the_callers(body: str, count: int) -> None:
+    assert len(found(in_function(body))) == count
+
+
+@pytest.mark.parametrize(
+    "body,count",
+    [
+        ("with gzip.GzipFile(fileobj=open(p, 'wb')) as f: f.write(b'')", 1),
+        ("return zipfile.ZipFile(open(p, 'rb')).namelist()", 1),
+        ("with open(p, 'wb') as raw:\n    with gzip.GzipFile(fileobj=raw) as f: f.write(b'')", 0),
+        ("return zipfile.ZipFile(open(p, 'rb'))", 0),
+        ("known.format(error).print(file=open(p, 'w'))", 1),
+        ("x = Parser(open(p))\nreturn x.parse()", 1),
+        ("x = Parser(open(p))\nreturn x", 0),
+        ("with Parser(open(p)) as x: return x.parse()", 0),
+    ],
+)
+def test_what_wraps_a_file_does_not_close_it(body: str, count: int) -> None:
+    assert len(found("import gzip, zipfile\n" + in_function(body))) == count
+
+
+MANAGED = """
+import contextlib, ftplib, socket
+{decorator}
+def opened(host):
+    ftp = ftplib.FTP(host)
+    {body}
+"""
+
+
+@pytest.mark.parametrize(
+    "decorator,body,confidence",
+    [
+        ("@contextlib.contextmanager", "yield ftp\n    ftp.close()", Confidence.MEDIUM),
+        ("@contextlib.contextmanager", "try: yield ftp\n    finally: ftp.quit()", None),
+        ("@contextlib.contextmanager", "with ftp: yield ftp", None),
+        ("", "names = listing(ftp)\n    ftp.close()", Confidence.LOW),
+        ("", "try: ftp.login()\n    finally: ftp.close()", None),
+        ("", "ftp.close()", None),
+    ],
+)
+def test_what_is_closed_after_the_yield_is_not_where_the_block_raises(
+    decorator: str, body: str, confidence: Confidence | None
+) -> None:
+    suspects = found(MANAGED.format(decorator=decorator, body=body))
+    assert [one.confidence for one in suspects] == ([] if confidence is None else [confidence])
+
+
+SHARED = """
+from concurrent.futures import ThreadPoolExecutor
+class App:
+    def __init__(self, pool=None):
+        if pool is None:
+            pool = ThreadPoolExecutor(5)
+        self.runner = Runner(workers=pool)
+"""
+
+
+def test_a_default_pool_that_is_shared_out_is_shut_down_by_who_has_it() -> None:
+    (suspect,) = found(SHARED)
+    assert suspect.confidence is Confidence.LOW
+    assert suspect.unless == (
+        "closes:*._workers",
+        "closes:*.workers",
+        "closes:Runner._workers",
+        "closes:Runner.workers",
+    )
+    assert found(SHARED + "    def close(self):\n        self.runner.workers.shutdown()\n") == []
+
+
+def test_a_property_shows_what_it_returns_to_who_closes_it() -> None:
+    shown = "@property\ndef workers(self):\n    return self.pool\n"
+    (suspect,) = pooled(shown)
+    assert "closes:*.workers" in suspect.unless
+    assert pooled(shown + "def close(self):\n    self.workers.shutdown()\n") == []
+
+
+def test_what_looks_up_a_database_keeps_its_client() -> None:
+    source = "from pymongo import MongoClient\nclass Channel:\n    def _open(self, name):\n"
+    source += "        client = MongoClient()\n        return client[name]\n"
+    (suspect,) = found(source)
+    assert suspect.confidence is Confidence.HIGH or suspect.confidence is Confidence.MEDIUM
+    assert found(source + "    def close(self):\n        self._open('x').client.close()\n") == []

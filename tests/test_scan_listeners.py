@@ -180,3 +180,9 @@ def test_a_bus_of_the_program_that_holds_weakly_clears_its_verb(source: str, wea
     assert ("stops:weak.connect" in known) is weakly
     (suspect,) = _in_class("bus.some_signal.connect(self.on_event)")
     assert "stops:weak.connect" in suspect.unless
+
+
+def test_a_callback_that_a_table_keeps_is_a_listener() -> None:
+    source = "WAITING = {}\ndef on_end(run_id, callback):\n    WAITING[run_id] = callback\n"
+    assert [suspect.holder for suspect in _found(source)] == ["app.main.WAITING"]
+    assert _found(source + "def end(run_id):\n    WAITING.pop(run_id)()\n") == []

@@ -34,6 +34,8 @@ def _in_function(lines: str) -> list[Suspect]:
         "running = asyncio.get_event_loop()\nrunning.create_task(x())",
         "asyncio.create_task(x()).add_done_callback(print)",
         "x and asyncio.create_task(x())",
+        "loop.call_soon_threadsafe(asyncio.create_task, x())",
+        "loop.call_later(1, loop.create_task, x())",
         "[asyncio.create_task(y) for y in x]",
         "_ = asyncio.create_task(x())",
         "task = asyncio.create_task(x())",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,11 @@ def keeping(mb_per_min: float, children: int = 0, mark: str = "") -> Iterator[su
             for member in members:
                 with contextlib.suppress(psutil.Error):
                     member.kill()
+
+
+def hear_ctrl_c() -> None:
+    """For a child: a shell's background jobs ignore Ctrl-C, and so would their children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def until(is_so: object, seconds: float = 30.0) -> None:

@@ -30,6 +30,9 @@ DOUBLE: Final = ("replica", "prometheus_replica", "receive_replica", "__replica_
 _PLACE: Final = ("__name__", "cluster", "namespace", "pod", "container", "instance", "name", "job")
 """Labels that tell one place in a fleet from another. A container that is restarted gets another `id`."""
 
+_REPLICA: Final = ("pod", "instance", "name")
+"""Those that tell one replica of a service from another."""
+
 
 @dataclasses.dataclass(slots=True)
 class Points:
@@ -91,7 +94,7 @@ def places(found: Mapping[Labels, Points], starts: Mapping[Labels, Points], orig
     for labels in sorted(found, key=lambda one: found[one].times[0] if found[one].times else math.inf):
         if not found[labels].times:
             continue
-        chains = together.setdefault(tuple(pair for pair in labels if pair[0] in _PLACE), [])
+        chains = together.setdefault(_placed(labels), [])
         chain = next((one for one in chains if found[one[-1]].times[-1] < found[labels].times[0]), None)
         if chain is None:
             chains.append([labels])
@@ -108,6 +111,9 @@ def places(found: Mapping[Labels, Points], starts: Mapping[Labels, Points], orig
 
 
 def _placed(labels: Labels) -> Labels:
+    """What tells a place; all labels where an expression has left none that does."""
+    if not any(name in _REPLICA for name, _ in labels):
+        return labels
     return tuple(pair for pair in labels if pair[0] in _PLACE)
 
 

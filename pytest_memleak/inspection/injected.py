@@ -22,6 +22,8 @@ _STATEMENT: Final = (
     " (lambda n:(exec(compile((lambda f:(f.read(),f.close())[0])(open({path!r},'rb')),'<memleak>','exec'),n),"
     "n.clear()))({{'__name__':'memleak'}})\n"
     "except Exception:pass\n"
+    # Ctrl-C came among our frames: again, from a thread that waits until they are gone.
+    "except KeyboardInterrupt:__import__('_thread').start_new_thread(__import__('_thread').interrupt_main,())\n"
 )
 
 _POLL_S: Final = 0.01

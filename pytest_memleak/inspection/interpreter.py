@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from pytest_memleak.inspection import elf
+from pytest_memleak.inspection import elf, rights
 from pytest_memleak.inspection.errors import Gone, InspectionError
 
 ADD: Final = "Py_AddPendingCall"
@@ -74,7 +74,7 @@ def files_of(pid: int) -> list[Mapped]:
     except (FileNotFoundError, ProcessLookupError):
         raise Gone(f"process {pid} ended") from None
     except PermissionError:
-        raise InspectionError(f"the memory map of process {pid} may not be read: run as its user, or root") from None
+        raise InspectionError(rights.refusal(rights.facts_of(pid))) from None
     return list(_mapped(text))
 
 

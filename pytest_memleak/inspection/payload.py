@@ -29,25 +29,25 @@ def main(order: "dict[Any, Any]") -> None:
     gc.disable()
     # Longer than most readings take, and short where another thread gets the interpreter once more before it holds.
     sys.setswitchinterval(0.5)
+    answer: dict[Any, Any] = {}  # not evaluated: it is a local variable's
     try:
-        answer = _count(order) if order["what"] == "count" else _look(order, time.perf_counter() + order["limit_s"])
-    except (KeyboardInterrupt, GeneratorExit):
+        try:
+            answer = _count(order) if order["what"] == "count" else _look(order, time.perf_counter() + order["limit_s"])
+        except Exception as error:  # noqa: BLE001  (whatever it is, the target must not see it)
+            answer = {"error": type.__dict__["__qualname__"].__get__(type(error))}
+        finally:
+            sys.setswitchinterval(switch_s)
+            if collecting:
+                gc.enable()
+        answer["collecting"] = collecting
+        answer["blocks"] = blocks
+        answer["python"] = ".".join(map(str, sys.version_info[:3]))
+        answer["pid"] = os.getpid()
+        answer["pause_s"] = time.perf_counter() - began
+        _write(order["answer"], answer, os)
+    except KeyboardInterrupt:
         # A signal's handler ran among our frames: what it raised belongs to the program, and comes again below.
         interrupted = True
-        answer = {"error": "a signal interrupted it"}
-    except Exception as error:  # noqa: BLE001  (whatever it is, the target must not see it)
-        answer = {"error": type.__dict__["__qualname__"].__get__(type(error))}
-    finally:
-        sys.setswitchinterval(switch_s)
-        if collecting:
-            gc.enable()
-    answer["collecting"] = collecting
-    answer["blocks"] = blocks
-    answer["python"] = ".".join(map(str, sys.version_info[:3]))
-    answer["pid"] = os.getpid()
-    answer["pause_s"] = time.perf_counter() - began
-    try:  # noqa: SIM105  (contextlib need not be imported there)
-        _write(order["answer"], answer, os)
     except OSError:
         pass  # whoever asked has gone, and his folder with him
     for name in missing:
@@ -115,11 +115,11 @@ def _marked(objects: "list[Any]", kinds: "dict[int, type]", order: "dict[Any, An
         if name is not None:
             marks[name].append(id(thing))
     del thing
-    for name in marks:
+    for numbers in marks.values():
         divisor = 1
-        while len(marks[name]) > order["most_marks"]:
+        while len(numbers) > order["most_marks"]:
             divisor *= 2
-            marks[name] = [number for number in marks[name] if not (number >> 4) % divisor]
+            numbers[:] = [number for number in numbers if not (number >> 4) % divisor]
     return marks
 
 

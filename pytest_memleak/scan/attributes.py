@@ -3,25 +3,58 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Iterator
 from typing import Final
 
 from pytest_memleak.scan.borrowers import closes
 from pytest_memleak.scan.callees import last_name
 from pytest_memleak.scan.lifetimes import End, Fate, fate, weightiest
-from pytest_memleak.scan.module import Module
+from pytest_memleak.scan.module import Module, parameters
 
 _CLOSING_BASES: Final = frozenset({"codecs", "io", "http", "logging", "socketserver", "tarfile", "zipfile"})
 """Modules whose classes close the files and sockets in attributes that their children may store."""
+
+_PROPERTIES: Final = frozenset({"property", "cached_property"})
 
 
 def stored(module: Module, owner: ast.ClassDef, attribute: str) -> Fate:
     """What becomes of the value in `self.<attribute>`: LOST where nothing in the file could close it."""
     lineage = _lineage(module, owner)
-    if lineage is None or _is_single(module, owner) or _closes_by_name(module, lineage):
+    single = _is_single(module, owner)
+    if lineage is None or (single and not _is_offered(owner)) or _closes_by_name(module, lineage):
         return Fate(end=End.HANDED)
-    uses = [use for use in module.attributes.get(attribute, ()) if isinstance(use.ctx, ast.Load)]
-    return weightiest(_used(module, use, lineage) for use in uses)
+    shown = shown_as(owner, attribute)
+    uses = [
+        use for name in (attribute, *shown) for use in module.attributes.get(name, ()) if isinstance(use.ctx, ast.Load)
+    ]
+    found = weightiest(_used(module, use, lineage) for use in uses if not _is_shown(module, use, shown))
+    return dataclasses.replace(found, guessed=True) if single else found
+
+
+def shown_as(owner: ast.ClassDef, attribute: str) -> list[str]:
+    """The properties of a class that return its attribute: who closes what a property returns closes it."""
+    found = []
+    for method in owner.body:
+        if isinstance(method, ast.FunctionDef) and any(last_name(one) in _PROPERTIES for one in method.decorator_list):
+            last = method.body[-1]
+            value = last.value if isinstance(last, ast.Return) else None
+            if isinstance(value, ast.Attribute) and value.attr == attribute and last_name(value.value) == "self":
+                found.append(method.name)
+    return found
+
+
+def _is_shown(module: Module, use: ast.Attribute, shown: list[str]) -> bool:
+    method = module.function(use)
+    return method is not None and method.name in shown and isinstance(module.up[use], ast.Return)
+
+
+def _is_offered(owner: ast.ClassDef) -> bool:
+    """Whether others make objects of a class too: it is public, and each object may be made with other arguments."""
+    return not owner.name.startswith("_") and any(
+        isinstance(method, ast.FunctionDef) and method.name == "__init__" and len(parameters(method)) > 1
+        for method in owner.body
+    )
 
 
 def _used(module: Module, use: ast.Attribute, lineage: dict[str, ast.ClassDef]) -> Fate:
@@ -84,7 +117,7 @@ def unless(module: Module, owner: ast.ClassDef, attribute: str) -> tuple[str, ..
     """The facts of other files that clear a value in an attribute."""
     bases = [base.rpartition(".")[2] for base in module.class_bases(owner)]
     named = [owner.name, *(base for base in bases if base)]
-    return (*(f"closes:{name}.{attribute}" for name in named), f"closes:*.{attribute}")
+    return tuple(f"closes:{of}.{name}" for name in (attribute, *shown_as(owner, attribute)) for of in (*named, "*"))
 
 
 def half_closed(module: Module, owner: ast.ClassDef, attribute: str) -> tuple[str, str] | None:

@@ -64,7 +64,18 @@ _READERS: Final = frozenset(
         ),
         *(
             f"os.{verb}"
-            for verb in ("read", "write", "pread", "pwrite", "fstat", "fchmod", "fchown", "ftruncate", "lseek", "isatty")
+            for verb in (
+                "read",
+                "write",
+                "pread",
+                "pwrite",
+                "fstat",
+                "fchmod",
+                "fchown",
+                "ftruncate",
+                "lseek",
+                "isatty",
+            )
         ),
     }
 )

@@ -66,13 +66,11 @@ def client(module: Module, call: ast.Call) -> Made | None:
             return None
         kept = _kept_as_database(module, call)
         sure = Confidence.HIGH if kept is None else Confidence.MEDIUM
-        return Made(call=call, noun="a database client", confidence=sure, on_self=False, fate=kept)
+        return Made(call=call, noun="a database client", confidence=sure, lasting=True, fate=kept)
     if callee in _SINGLE:
         return Made(call=call, noun="a connection", on_success=Confidence.LOW)
     if callee in _POOLED:
-        return Made(
-            call=call, noun="a pool of connections", confidence=Confidence.MEDIUM, on_success=Confidence.LOW
-        )
+        return Made(call=call, noun="a pool of connections", confidence=Confidence.MEDIUM, on_success=Confidence.LOW)
     if name in _REDIS and callee.split(".")[0] in {"redis", "aioredis"}:
         # The synchronous one closes its connections when it is collected.
         is_async = callee.startswith(("redis.asyncio.", "aioredis."))
@@ -80,7 +78,7 @@ def client(module: Module, call: ast.Call) -> Made | None:
             call=call,
             noun="a Redis client",
             confidence=Confidence.MEDIUM if is_async else Confidence.LOW,
-            on_self=is_async,
+            lasting=True,
             on_success=Confidence.LOW if is_async else None,
         )
     return None

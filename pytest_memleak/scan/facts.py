@@ -126,7 +126,7 @@ def _clears(module: Module) -> Iterator[str]:
 
 
 def _called(module: Module) -> Iterator[str]:
-    """`calls:clear_cache` for each function of another file that empties something and is named here, unless by tests."""
+    """`calls:clear_cache` for each function of another file that empties something and is named here, not by tests."""
     if not is_of_tests(module):
         for name in {*module.attributes, *(origin.rpartition(".")[2] for origin in module.imports.values())}:
             if _EMPTIES.search(name):
@@ -184,9 +184,11 @@ def _names(module: Module, node: ast.AST) -> Iterator[str]:
     if isinstance(receiver, ast.Name) and receiver.id in ("self", "cls"):
         owner = module.class_of(node)
         if owner is not None:
-            yield f"{owner.name}.{node.attr}"
+            yield ".".join(filter(None, (module.name, owner.name, node.attr)))
             for base in module.class_bases(owner):
-                yield f"{base.rpartition('.')[2]}.{node.attr}"
+                last = base.rpartition(".")[2]
+                # Two classes of one name are told apart by their modules.
+                yield f"{base if last == owner.name else last}.{node.attr}"
         return
     dotted = module.dotted(node)
     if dotted:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from typing import Final
 
-from pytest_memleak.scan.borrowers import closes
-from pytest_memleak.scan.callees import is_context_manager, last_name
+from pytest_memleak.scan.borrowers import closes, takes
+from pytest_memleak.scan.callees import callee, is_context_manager, last_name
 from pytest_memleak.scan.lifetimes import End, Fate, fate, weightiest
 from pytest_memleak.scan.module import Function, Module, within
 
@@ -32,7 +32,7 @@ def returns_before(module: Module, call: ast.Call) -> int | None:
 
 def closes_on_success_only(module: Module, call: ast.Call) -> bool:
     """Whether what raises between a call that makes something and the first place that closes it leaves it open."""
-    around = _closed_by_name(module, call)
+    around = _closed_by_name(module, call, lent=True)
     if around is None:
         return False
     function, _, first = around
@@ -87,9 +87,10 @@ def _is_left(module: Module, target: ast.Name) -> bool:
     return weightiest(fate(module, use, inline=False) for use in others).end is End.LOST
 
 
-def _closed_by_name(module: Module, call: ast.Call) -> tuple[Function, str, int] | None:
+def _closed_by_name(module: Module, call: ast.Call, *, lent: bool = False) -> tuple[Function, str, int] | None:
     """The function, the variable that is assigned once there and nobody else has, and the line that first closes it;
-    None where `with`, `finally`, an `except` or a function within closes it."""
+    None where `with`, `finally`, an `except` or a function within closes it. With `lent`, a function that it is given
+    to may have a result: that it is closed here afterwards says that it was only lent."""
     made = module.statement(call)
     value = getattr(made, "value", None)
     if (value.value if isinstance(value, ast.Await) else value) is not call:
@@ -103,11 +104,19 @@ def _closed_by_name(module: Module, call: ast.Call) -> tuple[Function, str, int]
         if not isinstance(use.ctx, ast.Load):
             continue
         end = _plain_end(module, use, function)
-        if end is End.HANDED:
+        if end is End.HANDED and not (lent and _is_lent(module, use)):
             return None
         if end is End.CLOSED:
             lines.append(use.lineno)
     return (function, target.id, min(lines)) if lines else None
+
+
+def _is_lent(module: Module, use: ast.Name) -> bool:
+    above = module.up[use]
+    if not isinstance(above, ast.Call) or above.func is use:
+        return False
+    name = last_name(above.func)
+    return bool(name) and not closes(name) and not takes(name) and callee(module, above) is None
 
 
 def _plain_end(module: Module, use: ast.Name, function: Function) -> End:

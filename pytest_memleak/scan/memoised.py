@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pytest_memleak.model_scan import Confidence, Driver
+from pytest_memleak.scan.containers import kind_of
 from pytest_memleak.scan.module import Function, Module, parameters, within
 from pytest_memleak.scan.occasions import is_called
 from pytest_memleak.scan.store_data import is_data_parameter, is_of_tests, words
@@ -16,6 +17,12 @@ from pytest_memleak.scan.store_evictions import plain
 from pytest_memleak.scan.store_keys import is_enum, is_finite_name, is_finite_parameter
 from pytest_memleak.scan.store_owners import lives_with_module
 from pytest_memleak.scan.suspect import Suspect
+
+_UNBOUNDED: Final = frozenset(
+    f"{library}memoize"
+    for library in ("toolz.", "toolz.functoolz.", "cytoolz.", "cytoolz.functoolz.", "tlz.", "funcy.")
+)
+"""Decorators of other libraries that keep every result in a plain dict."""
 
 _ENDING: Final = re.compile(r"close|aclose|dispose|discard|cleanup|disconnect|release|__exit__|__aexit__|__del__")
 
@@ -66,8 +73,10 @@ def _bound(module: Module, decorator: ast.expr) -> str | None:
     """The bound of a caching decorator as written; empty where it has none, None where it is another decorator."""
     called = decorator if isinstance(decorator, ast.Call) else None
     name = module.dotted(called.func if called else decorator)
-    if name == "functools.cache":
-        return ""
+    if name == "functools.cache" or name in _UNBOUNDED:
+        return _size(called, "cache") if name in _UNBOUNDED and called is not None else ""
+    if name == "cachetools.cached" and called is not None and called.args:
+        return "" if kind_of(module, called.args[0]) == "dict" else None
     if name not in ("functools.lru_cache", "async_lru.alru_cache"):
         return None
     if called is None:
@@ -78,6 +87,11 @@ def _bound(module: Module, decorator: ast.expr) -> str | None:
     if isinstance(sizes[0], ast.Constant) and sizes[0].value is None:
         return ""
     return str(sizes[0].value) if isinstance(sizes[0], ast.Constant) else plain(sizes[0]) or "a number of"
+
+
+def _size(called: ast.Call, keyword: str) -> str | None:
+    """None where a decorator is given the container to keep things in, which may bound itself."""
+    return None if any(word.arg == keyword for word in called.keywords) else ""
 
 
 def _suspects(module: Module, memo: Memo) -> Iterator[Suspect]:
@@ -113,13 +127,15 @@ def _is_cleared(module: Module, memo: Memo) -> bool:
 
 def _by_object(module: Module, memo: Memo, owner: ast.ClassDef, given: list[ast.arg]) -> Iterator[Suspect]:
     bound, function = memo.bound, memo.function
-    if bound and (len(given) == 1 or bound in ("0", "1")):
+    if bound in ("0", "1"):
         return
     most = f" up to {bound} objects" if bound else " every object it is called on"
     sure = Confidence.HIGH
     if bound:
         # As many objects as that may be all there are, unless the file shows that they come and go.
-        sure = Confidence.MEDIUM if _comes_and_goes(module, owner) else Confidence.LOW
+        # With an entry per object, the cache holds only the latest.
+        many = len(given) > 1 and _comes_and_goes(module, owner)
+        sure = Confidence.MEDIUM if many else Confidence.LOW
     yield Suspect(
         node=memo.node,
         message=f"the cache of `{owner.name}.{function.name}` holds `{given[0].arg}`, so it keeps{most} alive",
@@ -162,7 +178,9 @@ def _is_weak(module: Module, use: ast.Name, owner: ast.ClassDef) -> bool:
 
 def _by_arguments(module: Module, memo: Memo, given: list[ast.arg]) -> Iterator[Suspect]:
     function = memo.function
-    free = [each for each in given if not is_finite_parameter(module, function, each)]
+    free = [
+        each for each in given if _is_of_object(module, memo, each) or not is_finite_parameter(module, function, each)
+    ]
     if memo.bound or not free or _is_cleared(module, memo):
         return
     free.sort(key=lambda each: not is_data_parameter(each))
@@ -174,8 +192,45 @@ def _by_arguments(module: Module, memo: Memo, given: list[ast.arg]) -> Iterator[
         confidence=Confidence.MEDIUM if told else Confidence.LOW,
         fix="bound it: functools.lru_cache(maxsize=…)",
         holder=f"{module.name}.{function.name}" if module.name else function.name,
-        fixable=memo.decorates,
+        fixable=memo.decorates and _is_of_functools(module, memo.node),
     )
+
+
+def _is_of_object(module: Module, memo: Memo, parameter: ast.arg) -> bool:
+    """Whether the file calls a function with what an object keeps under a key, as in `handler = self.handlers[name]`:
+    methods bound to the object, of which there is a new set per object."""
+    function = memo.function
+    at = parameters(function).index(parameter)
+    for use in module.names.get(function.name, ()):
+        call = module.up[use]
+        if not is_called(module, use) or not isinstance(call, ast.Call) or len(call.args) <= at:
+            continue
+        given = call.args[at]
+        values = [given]
+        if isinstance(given, ast.Name) and (owner := module.owner(given, given.id)) is not None:
+            values = [
+                value
+                for name in module.uses(owner, given.id)
+                if isinstance(name.ctx, ast.Store) and (value := getattr(module.up[name], "value", None)) is not None
+            ]
+        if any(_is_kept_by_self(value) for value in values):
+            return True
+    return False
+
+
+def _is_kept_by_self(value: ast.expr) -> bool:
+    """`self.x[k]` and `self.x.get(k)`."""
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "get":
+        held: ast.expr = value.func.value
+    elif isinstance(value, ast.Subscript):
+        held = value.value
+    else:
+        return False
+    return isinstance(held, ast.Attribute) and isinstance(held.value, ast.Name) and held.value.id == "self"
+
+
+def _is_of_functools(module: Module, decorator: ast.expr) -> bool:
+    return module.dotted(decorator).startswith("functools.")
 
 
 def _gives(function: Function) -> bool:

@@ -49,6 +49,7 @@ class Module:
         """What an imported name stands for, dotted: `create_task` is `asyncio.create_task`. From any scope."""
 
         self._bound = index.bound
+        self._own: dict[ast.AST, tuple[ast.AST, ...]] = {}
         for node in index.imports:
             self._import(node)
 
@@ -93,6 +94,12 @@ class Module:
                     return above
             below, above = above, up.get(above)
         return self.tree
+
+    def own_nodes(self, scope: Scope) -> tuple[ast.AST, ...]:
+        """What `within` finds, kept: rules ask the same function for each of the places in it."""
+        if scope not in self._own:
+            self._own[scope] = tuple(within(scope))
+        return self._own[scope]
 
     def function(self, node: ast.AST) -> Function | None:
         """The nearest function whose code a node is, seen through lambdas; None at module or class level."""

@@ -14,7 +14,9 @@ _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def _facts(module: Module, owner: ast.ClassDef, attr: str) -> tuple[str, ...]:
-    related = [owner.name, *(base.rpartition(".")[2] for base in module.class_bases(owner))]
+    own = f"{module.name}.{owner.name}" if module.name else owner.name
+    bases = (base.rpartition(".")[2] for base in module.class_bases(owner))
+    related = [own, *(base for base in bases if base != owner.name)]
     return (*(f"shrinks:{name}.{attr}" for name in related if name), f"shrinks:*.{attr}")
 
 

@@ -140,6 +140,18 @@ def _derived(module: Module, function: Function, use: ast.Name) -> list[ast.Name
     return [other for target in targets for other in module.uses(function, target.id) if other is not target]
 
 
+def is_callback(module: Module, value: ast.expr | None) -> bool:
+    """Whether what is kept is a function that a caller gave: annotated so, or called so."""
+    if not isinstance(value, ast.Name):
+        return False
+    owner = module.owner(value, value.id)
+    given = next((each for each in getattr(getattr(owner, "args", None), "args", ()) if each.arg == value.id), None)
+    if given is None:
+        return False
+    annotated = ast.unparse(given.annotation) if given.annotation is not None else ""
+    return "Callable" in annotated or value.id in ("callback", "listener", "on_done", "observer", "subscriber")
+
+
 def is_of_tests(module: Module) -> bool:
     """Whether a file runs as part of tests, whose process ends with them."""
     *folders, last = module.name.split(".")

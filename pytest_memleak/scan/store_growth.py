@@ -11,10 +11,10 @@ from typing import Final, Literal
 from pytest_memleak.model_scan import Confidence, Driver
 from pytest_memleak.scan.containers import MAKERS, Store, kind_of
 from pytest_memleak.scan.module import Function, Module, parameters
-from pytest_memleak.scan.store_data import is_of_tests
+from pytest_memleak.scan.store_data import is_callback, is_of_tests
 from pytest_memleak.scan.store_evictions import evictions, inner_evictions, only_on_success
 from pytest_memleak.scan.store_keys import is_finite
-from pytest_memleak.scan.store_likely import outlives_entries, seldom
+from pytest_memleak.scan.store_likely import SURENESS, outlives_entries, seldom, weakened
 from pytest_memleak.scan.store_registries import fills_once, is_registry, one_of_each_class
 from pytest_memleak.scan.stores import stores
 from pytest_memleak.scan.suspect import Suspect
@@ -23,7 +23,6 @@ Way = Literal["entry", "read", "item", "nested"]
 """`S[k] = v`, `S[k]` of a defaultdict, `S.append(x)`, `S[k].append(x)`."""
 
 _ADDS: Final = frozenset({"append", "appendleft", "add", "insert", "extend", "extendleft", "update"})
-_SURENESS: Final = (Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH)
 _TABLES: Final = ("dict", "defaultdict", "Counter")
 _CACHES: Final = ("cache", "memo", "seen", "session", "histor", "result", "lock", "message", "event", "visit", "log")
 
@@ -43,6 +42,10 @@ class Growth:
     """The same for the container within; only for `nested`."""
 
     value: ast.expr | None = None
+
+    def is_of_callbacks(self, module: Module) -> bool:
+        """Whether it keeps callers' callbacks, one per key."""
+        return self.way == "entry" and is_callback(module, self.value)
 
 
 _KNOWN: Final[weakref.WeakKeyDictionary[Module, tuple[tuple[Growth, Suspect], ...]]] = weakref.WeakKeyDictionary()
@@ -69,21 +72,12 @@ def _leaks(module: Module) -> Iterator[tuple[Growth, Suspect]]:
         for growth in _one_per_function(grown):
             suspect = _suspect(module, growth, late=late)
             if not store.sure:
+                counted = isinstance(growth.node, ast.AugAssign)  # a number per name, of which there are often few
                 sure = outlives_entries(module, store, growth.function, growth.keys, growth.value)
-                if sure is None:
+                if sure is None or counted:
                     continue
-                suspect = dataclasses.replace(suspect, confidence=min(sure, suspect.confidence, key=_SURENESS.index))
-            yield growth, suspect if rare is None else _weakened(suspect, *rare)
-
-
-def _weakened(suspect: Suspect, why: str, sure: Confidence, facts: tuple[str, ...]) -> Suspect:
-    said = suspect.message.removesuffix(" and nothing removes one")
-    return dataclasses.replace(
-        suspect,
-        message=f"{said}, and {why}",
-        confidence=min(sure, suspect.confidence, key=_SURENESS.index),
-        unless=(*suspect.unless, *facts),
-    )
+                suspect = dataclasses.replace(suspect, confidence=min(sure, suspect.confidence, key=SURENESS.index))
+            yield growth, suspect if rare is None else weakened(suspect, *rare)
 
 
 def growths(module: Module, store: Store) -> Iterator[Growth]:

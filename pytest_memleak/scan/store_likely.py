@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -13,7 +14,9 @@ from pytest_memleak.scan.module import Function, Module, parameters
 from pytest_memleak.scan.store_data import is_data, is_data_name
 from pytest_memleak.scan.store_keys import is_finite
 from pytest_memleak.scan.store_owners import forgets, key_name
+from pytest_memleak.scan.suspect import Suspect
 
+SURENESS: Final = (Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH)
 EMPTIES: Final = re.compile(r"(?i)(^|_)(clear|clean|evict|expire|gc|prune|purge|reset|shrink|sweep|trim)")
 """Names of functions that empty something."""
 
@@ -37,7 +40,7 @@ def outlives_entries(
     if not named:
         return None
     attribute = store.holder.rpartition(".")[2]
-    if named & forgets(module, owner, attribute):
+    if named & forgets(owner, attribute):
         return Confidence.MEDIUM
     if is_data_name(owner.name):
         return None  # an object per request, session, message …
@@ -123,3 +126,14 @@ def _is_of_time(module: Module, test: ast.expr) -> bool:
         if isinstance(node, ast.Name | ast.Attribute) and _EXPIRES.search(key_name(node)):
             return True
     return False
+
+
+def weakened(suspect: Suspect, why: str, sure: Confidence, facts: tuple[str, ...]) -> Suspect:
+    """A suspect of a container that is emptied, though hardly ever, as `seldom` says."""
+    said = suspect.message.removesuffix(" and nothing removes one")
+    return dataclasses.replace(
+        suspect,
+        message=f"{said}, and {why}",
+        confidence=min(sure, suspect.confidence, key=SURENESS.index),
+        unless=(*suspect.unless, *facts),
+    )

@@ -79,19 +79,28 @@ def comes_from_class(module: Module, base: ast.expr, names: set[str]) -> bool:
 
 def lives_on(module: Module, owner: ast.ClassDef) -> bool:
     """Whether objects of a class may live long: the file makes none for a call only, and it is no exception."""
-    if any(base.endswith(("Exception", "Error", "Enum", "NodeVisitor", "Visitor")) for base in module.class_bases(owner)):
+    if any(
+        base.endswith(("Exception", "Error", "Enum", "NodeVisitor", "Visitor")) for base in module.class_bases(owner)
+    ):
         return False
+    if any(getattr(item, "name", "") in ("__next__", "__anext__") for item in owner.body):
+        return False  # an iterator is used up
     return not is_passing(module, owner)
 
 
-def forgets(module: Module, owner: ast.ClassDef, attribute: str) -> set[str]:
+def forgets(owner: ast.ClassDef, attribute: str) -> set[str]:
     """The names of the keys that the class takes out of its other containers one by one; an object that does so
     outlives what the keys stand for."""
     found: set[str] = set()
     for node in within(owner, nested=True):
         key: ast.expr | None = None
         held: ast.expr | None = None
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _BY_KEY and node.args:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in _BY_KEY
+            and node.args
+        ):
             key, held = node.args[0], node.func.value
         elif isinstance(node, ast.Delete) and isinstance(node.targets[0], ast.Subscript):
             key, held = node.targets[0].slice, node.targets[0].value
@@ -126,7 +135,11 @@ def _is_kept(module: Module, call: ast.Call) -> bool:
             if root.attr == "state" and root is not target:
                 return True  # an application's
             root = root.value
-        if root is not target and isinstance(root, ast.Name) and (module.is_global(root) and root.id not in module.classes):
+        if (
+            root is not target
+            and isinstance(root, ast.Name)
+            and (module.is_global(root) and root.id not in module.classes)
+        ):
             return True
     return False
 

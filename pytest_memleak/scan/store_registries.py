@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from pytest_memleak.scan.containers import MAKERS, Store
-from pytest_memleak.scan.module import Function, Module, parameters, within
+from pytest_memleak.scan.module import Function, Module, parameters
 from pytest_memleak.scan.occasions import is_made_once
 from pytest_memleak.scan.store_data import is_data, words
-from pytest_memleak.scan.store_evictions import plain
+from pytest_memleak.scan.store_evictions import plain, shrinks
 
 _REGISTERING: Final = re.compile(
     r"^(register|unregister|registry|subscribe|install|setup|configure|define|declare|discover|bootstrap|enable|init"
@@ -50,7 +50,7 @@ def is_registry(
         return True
     if _keeps_what_it_decorates(module, function, value) or _is_decorator(module, function):
         return True
-    if _runs_at_import(module, function) or _tells_of_code(function):
+    if _runs_at_import(module, function) or _tells_of_code(module, function):
         return True
     # What a thing is called says nothing where its keys are data: `user_settings[user_id]`.
     if any(is_data(module, key) for key in keys or (() if value is None else (value,))):
@@ -76,7 +76,9 @@ def _is_named_so(
     around = [function, *module.functions_above(function)]
     if any(_REGISTERING.search("_".join(words(each.name))) for each in around):
         return True
-    return bool(_STORING.search("_".join(words(function.name))) and not grows and named & given)
+    if not _STORING.search("_".join(words(function.name))) or grows or not named & given:
+        return False
+    return not any(shrinks(module, use) for use in store.uses)  # what a program is made of is not emptied
 
 
 def _must_be_new(module: Module, store: Store, function: Function, keys: Sequence[ast.expr]) -> bool:
@@ -101,18 +103,21 @@ def _refuses(statement: ast.stmt) -> bool:
     return isinstance(called, ast.Name) and called.id in _MISTAKES
 
 
-def _tells_of_code(function: Function) -> bool:
+def _tells_of_code(module: Module, function: Function) -> bool:
     """Whether a function warns of what is deprecated, which has a name in the source."""
-    return any(isinstance(node, ast.Name) and node.id in _DEPRECATING for node in within(function, nested=True))
+    uses = [use for name in _DEPRECATING for use in module.names.get(name, ())]
+    return any(function in module.functions_above(use) for use in uses)
 
 
 def _is_decorator(module: Module, function: Function) -> bool:
     """Whether a function gives back what wraps the function that it is given."""
     given = {parameter.arg for parameter in parameters(function)}
     returned = {
-        node.value.id for node in within(function) if isinstance(node, ast.Return) and isinstance(node.value, ast.Name)
+        node.value.id
+        for node in module.own_nodes(function)
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Name)
     }
-    for inner in within(function):
+    for inner in module.own_nodes(function) if returned else ():
         if not isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) or inner.name not in returned:
             continue
         for decorator in inner.decorator_list:
@@ -138,7 +143,9 @@ def _keeps_what_it_decorates(module: Module, function: Function, value: ast.expr
         return False
     kept = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
     returned = {
-        node.value.id for node in within(function) if isinstance(node, ast.Return) and isinstance(node.value, ast.Name)
+        node.value.id
+        for node in module.own_nodes(function)
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Name)
     }
     both = kept & returned
     if not both:
@@ -191,14 +198,14 @@ def fills_once(module: Module, store: Store, function: Function) -> bool:
             if isinstance(parent, ast.If) and parent.test is tested:
                 return True
     raised: set[str] = set()
-    for node in within(function):
+    for node in module.own_nodes(function):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value is True:
             raised.update(plain(target) for target in node.targets if _outlives(module, function, target))
     if not raised:
         return False
     return any(
         isinstance(node, ast.If) and any(plain(test) in raised for test in ast.walk(node.test))
-        for node in within(function)
+        for node in module.own_nodes(function)
     )
 
 

@@ -30,6 +30,9 @@ class Made:
     on_self: bool = True
     """Whether one that is kept in an attribute of an object is worth a word."""
 
+    lasting: bool = False
+    """Whether those of its kind are mostly kept for as long as the process."""
+
     fix: str = ""
     on_success: Confidence | None = None
     """How sure it is a leak that only what raises leaves it open; None where the frame's end closes it then."""
@@ -39,6 +42,9 @@ class Made:
 
     fate: Fate | None = None
     """Where the rule knows better than the code around the call."""
+
+    unless: tuple[str, ...] = ()
+    """The facts of other files that clear one that is lost."""
 
     maker: ast.Call | None = None
     """Where `call` is of a function that makes a new one each time: the call in that function."""
@@ -94,6 +100,7 @@ def _lost(module: Module, made: Made, end: Fate) -> Suspect:
         driver=Driver.IMPORT if imported or once else Driver.CALL,
         confidence=_how_sure(made, end, once=once),
         fix=made.fix,
+        unless=made.unless,
     )
 
 
@@ -150,7 +157,7 @@ def _stored(module: Module, made: Made, attribute: str) -> Suspect | None:
         node=made.maker or made.call,
         message=message,
         driver=Driver.INSTANCE,
-        confidence=_less(made.confidence),
+        confidence=Confidence.LOW if end.guessed or made.lasting else _less(made.confidence),
         fix=made.fix,
         holder=f"{owner.name}.{attribute}",
         unless=attributes.unless(module, owner, attribute),

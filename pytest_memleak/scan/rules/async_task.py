@@ -43,6 +43,8 @@ _CALLERS: Final = frozenset(
     }
 )  # fmt: skip
 
+_LOOP_CALLERS: Final = frozenset({"call_soon", "call_soon_threadsafe", "call_later", "call_at", "add_signal_handler"})
+
 # They hand on what the lambda returns.
 _COLLECTORS: Final = frozenset({"map", "starmap", "filter", "sorted", "reduce", "field", "defaultdict", "partial"})
 
@@ -55,6 +57,8 @@ def find(module: Module) -> Iterator[Suspect]:
     for call in module.calls:
         started = _started(module, call)
         if not started:
+            if (by_loop := _started_by_loop(module, call)) is not None:
+                yield by_loop
             continue
         lost = _lost(module, call)
         if lost is None or _holds_itself(module, call) or _sleeps_on(module, call) or _is_script(module, call):
@@ -85,6 +89,25 @@ def _started(module: Module, call: ast.Call) -> str:
         name = module.imports.get(function.id, "")
         return name if name in _STARTS and module.dotted(function) == name else ""
     return ""
+
+
+def _started_by_loop(module: Module, call: ast.Call) -> Suspect | None:
+    """The task of `loop.call_soon_threadsafe(asyncio.create_task, work())`: the loop drops what it calls returns."""
+    given = [one for one in call.args[:2] if isinstance(one, ast.Name | ast.Attribute)]
+    if last_name(call.func) not in _LOOP_CALLERS:
+        return None
+    for one in given:
+        name = module.dotted(one)
+        by_loop = isinstance(one, ast.Attribute) and one.attr == "create_task" and _is_loop(module, one.value)
+        if name in _STARTS or by_loop:
+            return Suspect(
+                node=call,
+                message=f"the task of {name or 'loop.create_task'}(…) is dropped by the loop that calls it: {_WHY}",
+                driver=_driver(module, call),
+                confidence=Confidence.HIGH,
+                fix=_FIX,
+            )
+    return None
 
 
 def _is_loop(module: Module, receiver: ast.expr) -> bool:

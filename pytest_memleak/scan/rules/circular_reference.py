@@ -21,7 +21,7 @@ NOT_REPORTED: Final[tuple[str, ...]] = (
     "a bound method kept on its own object",
     "objects made once: at module level, in a setup, or in another object's __init__",
     "the neighbours of a linked list (next, prev, left, right): taking one out links the others",
-    "an object that is made in no function of the file, unless it makes what refers to it on first use",
+    "an object that is made in no function of the file, unless it makes what refers to it after its __init__",
 )
 
 Links: TypeAlias = list[tuple[ast.Attribute, ast.expr]]
@@ -49,7 +49,9 @@ def find(module: Module) -> Iterator[Suspect]:
 def _by_function(module: Module) -> dict[Function, Links]:
     found: dict[Function, Links] = {}
     for target, value in occasions.attribute_stores(module):
-        if isinstance(value, ast.Call) and getattr(value.func, "id", "") not in module.classes:
+        if isinstance(value, ast.Call) and not (
+            getattr(value.func, "id", "") in module.classes or _is_error_of(value, target.value)
+        ):
             continue
         function = module.function(target)
         if function is not None:
@@ -65,9 +67,7 @@ def _of_itself(module: Module, function: Function, stores: Links) -> Iterator[Su
             continue
         if not _is_neighbour(target.attr) and _is_per_object(module, function, owner):
             sure = (
-                Confidence.MEDIUM
-                if function.name == "__init__" and not _passes(module, function)
-                else Confidence.HIGH
+                Confidence.MEDIUM if function.name == "__init__" and not _passes(module, function) else Confidence.HIGH
             )
             yield _suspect(module, target, f"{owner.id}.{target.attr} refers to {owner.id} itself", sure)
             return
@@ -102,7 +102,14 @@ def _of_owner(module: Module, function: Function, stores: Links) -> Iterator[Sus
             continue
         of = module.class_of(target)
         made = module.classes.get(value.func.id)
-        if of is None or made is None:
+        if of is None:
+            continue
+        if _is_error_of(value, target.value):
+            if not occasions.is_made_once(module, of):
+                what = f"self.{target.attr} is a {value.func.id} whose args hold the {of.name} that holds it"
+                yield _suspect(module, target, what, Confidence.MEDIUM)
+            continue
+        if made is None:
             continue
         sure = _how_often(module, of, target, function)
         if sure is None:
@@ -127,7 +134,27 @@ def _how_often(module: Module, of: ast.ClassDef, link: ast.Attribute, function: 
         and any(isinstance(part, ast.Attribute) and part.attr == link.attr for part in ast.walk(above.test))
         for above in module.above(link)
     )
+    later = function.name not in ("__init__", "__new__", "__post_init__") and not first_use
+    if elsewhere and later and not _is_new_each_time(module, of, link):
+        return Confidence.LOW  # what makes them, a server or a framework, does so again and again
     return Confidence.LOW if elsewhere and first_use else None
+
+
+def _is_new_each_time(module: Module, of: ast.ClassDef, link: ast.Attribute) -> bool:
+    """Whether several methods make the linked object, each taking the place of the last one."""
+    stores = [use for use in module.attributes.get(link.attr, ()) if isinstance(use.ctx, ast.Store)]
+    places = {module.function(use) for use in stores if module.class_of(use) is of}
+    return len({each.name for each in places if each is not None} - {"__init__"}) > 1
+
+
+def _is_error_of(value: ast.Call, owner: ast.expr) -> bool:
+    """Whether a call makes an exception of an object: whatever its class does, `args` holds what it is made of."""
+    made = getattr(value.func, "id", "")
+    return (
+        made.endswith(("Error", "Exception"))
+        and isinstance(owner, ast.Name)
+        and any(isinstance(each, ast.Name) and each.id == owner.id for each in value.args)
+    )
 
 
 def _passes(module: Module, method: Function) -> bool:

@@ -20,7 +20,7 @@ NOT_REPORTED: Final[tuple[str, ...]] = (
     "a connection closed, or released to its pool, anywhere in the function",
     "a connection returned, yielded by a generator that closes it, or given to something that may close it",
     "one in an attribute that anything in the program closes, or of a class with a base that closes such",
-    "an engine or a client of a pool that lives as long as the process or the object it is kept in",
+    "an engine, or a session of requests, that lives as long as the process or the object it is kept in",
 )
 
 _DRIVERS: Final = frozenset(
@@ -143,9 +143,7 @@ def _connection(module: Module, call: ast.Call, name: str) -> Made | None:
         known = module.dotted(func) in _POOLS
         if known or (_is_imported(module, func) and isinstance(module.up[call], ast.Await)):
             sure = Confidence.HIGH if known else Confidence.MEDIUM
-            return Made(
-                call=call, noun="a connection pool", on_self=False, confidence=sure, on_success=Confidence.LOW
-            )
+            return Made(call=call, noun="a connection pool", lasting=True, confidence=sure, on_success=Confidence.LOW)
     return None
 
 
@@ -226,7 +224,9 @@ def _is_maker(module: Module, func: ast.expr) -> bool:
 
 
 def _ends_in(node: ast.expr, ends: frozenset[str]) -> bool:
-    return not ends.isdisjoint(words(last_name(node))[-1:])
+    # A class is no pool yet: `SandboxPool.connect(…)` makes one.
+    name = last_name(node)
+    return not name[:1].isupper() and not ends.isdisjoint(words(name)[-1:])
 
 
 def _is_used(module: Module, call: ast.Call) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 from pytest_memleak.model_scan import Confidence, Driver
 from pytest_memleak.scan import occasions
 from pytest_memleak.scan.module import Module
+from pytest_memleak.scan.store_growth import leaks
 from pytest_memleak.scan.suspect import Suspect
 
 CODE: Final = "MLK005"
@@ -22,7 +23,7 @@ NOT_REPORTED: Final[tuple[str, ...]] = (
     "a registration behind a guard such as `if not logger.handlers`, or in a class made once",
     "functions that run once by their name: setup…, configure…, install…, create_app, main, startup, lifespan",
     "blinker's and Django's signals without weak=False: they hold their receivers weakly",
-    "a callback that is the caller's own argument: who gave it takes it off",
+    "a callback that is the caller's own argument and is registered with a bus: who gave it takes it off",
 )
 
 _LISTENER: Final = ("remove_listener", "removeListener", "remove_event_listener", "unregister_listener", "off")
@@ -69,7 +70,11 @@ _WEAK_SIGNALS: Final = ("blinker", "django.", "celery.", "flask.", "quart.")
 
 
 def find(module: Module) -> Iterator[Suspect]:
-    """Every registration that nothing in its file takes off, one per function and what it registers with."""
+    """Every registration that nothing in its file takes off, one per function and what it registers with, and the
+    callbacks that a table keeps under a key of the call's own."""
+    for growth, suspect in leaks(module):
+        if growth.is_of_callbacks(module):
+            yield suspect
     seen: set[tuple[ast.AST | None, str]] = set()
     for call in module.calls:
         verb = _verb(module, call)

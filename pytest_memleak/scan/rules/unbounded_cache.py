@@ -18,7 +18,7 @@ NOT_REPORTED: Final[tuple[str, ...]] = (
     "Keys of which there are only so many: constants, members of an enum, classes, status codes, locales, offsets.",
     "A registry: filled by a decorator, a metaclass, a function named `register…`, or at import only.",
     "`functools.cache` on a function without parameters, or whose parameters take only so many values.",
-    "`functools.lru_cache` with a bound on a function, and on a method that takes nothing but `self`.",
+    "`functools.lru_cache` with a bound on a function.",
     "A function whose cache the file empties with `cache_clear`.",
 )
 
@@ -26,6 +26,6 @@ NOT_REPORTED: Final[tuple[str, ...]] = (
 def find(module: Module) -> Iterator[Suspect]:
     """The caches of a file that only grow."""
     for growth, suspect in leaks(module):
-        if growth.way in ("entry", "read"):
+        if growth.way in ("entry", "read") and not growth.is_of_callbacks(module):
             yield suspect
     yield from caches(module)
