@@ -115,8 +115,11 @@ def settled(tracked: Any) -> FunctionMemory:
     """The figures of calls after the first ones, in which the interpreter makes what it keeps for a function."""
     memory: FunctionMemory = tracked.memory
     run(tracked)
-    memory.reset()
-    run(tracked)
+    for _ in range(50):
+        memory.reset()
+        run(tracked)
+        if memory.exact_calls == memory.calls:
+            break  # else a thread of somebody's in this process had something to do meanwhile
     return memory
 
 
@@ -144,6 +147,7 @@ def last_of(tracked: object) -> LastCall:
 )
 def test_a_call_beside_which_nothing_ran_is_weighed_exactly(function: Any, kept: int) -> None:
     memory = settled(memory_tracked(function))
+    assert last_of(memory).shared_with == ()
     assert (memory.calls, memory.exact_calls, memory.shared_calls, memory.raised_calls) == (5, 5, 0, 0)
     last = last_of(memory)
     assert last.bytes is not None
@@ -169,8 +173,61 @@ def test_a_caller_is_charged_for_what_it_calls_and_shares_nothing_with_it() -> N
         inner()
 
     memory = settled(outer)
-    assert memory.exact_calls == memory_of(inner).exact_calls - 5 == 5
+    assert memory.exact_calls == 5
+    assert memory_of(inner).calls >= 10
     assert BIG <= (last_of(memory).bytes or 0) <= BIG + 100
+
+
+def rows() -> list[dict[str, object]]:
+    return [{"number": number + 1_000, "words": f"row {number} of them"} for number in range(2_000)]
+
+
+class Page:
+    def __init__(self) -> None:
+        self.rows = rows()
+
+
+@needs_statistics
+@needs_clocks
+@pytest.mark.parametrize(
+    "make, returns_something",
+    [
+        (lambda: bytearray(BIG), True),
+        (lambda: bytes(BIG), True),
+        (rows, True),
+        (lambda: (rows(), rows()), True),
+        (lambda: Page(), True),  # noqa: PLW0108  (a class is nothing to decorate)
+        (lambda: None, False),
+        (lambda: KEPT, False),
+    ],
+    ids=["bytearray", "bytes", "rows", "pair of rows", "object", "nothing", "what was there"],
+)
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_a_result_that_only_the_caller_holds_is_told_from_what_is_kept(
+    make: Callable[[], object], returns_something: bool, kind: str
+) -> None:
+    async def later() -> object:
+        return make()
+
+    returned: Any = memory_tracked(make) if kind == "plain" else memory_tracked(later)
+
+    @memory_tracked
+    def kept() -> object:
+        thing = make()
+        keep(thing)
+        return thing
+
+    memory = settled(returned)
+    assert (memory.exact_calls, last_of(memory).shared_with) == (5, ())
+    assert memory.mean_bytes is not None
+    assert memory.returned_mean_bytes is not None
+    if returns_something:
+        # Of the last call's dicts, 80 and their keys wait in the interpreter's free lists: 15 kB that it takes again.
+        assert memory.returned_mean_bytes == pytest.approx(memory.mean_bytes, rel=0.1)
+    else:
+        assert memory.returned_mean_bytes == 0
+    # The same things, in somebody's cache, are nobody's to take away.
+    assert settled(kept).returned_mean_bytes == 0
 
 
 @needs_statistics
@@ -191,7 +248,7 @@ def test_what_another_task_keeps_while_a_call_waits_is_not_its_own() -> None:
             await asyncio.gather(waits(gate), keeps(gate))
 
     asyncio.run(main())
-    assert last_of(waits).shared_with == ("another tracked call",)
+    assert "another tracked call" in last_of(waits).shared_with
     assert (memory_of(waits).shared_calls, memory_of(waits).mean_bytes) == (3, None)
     assert abs(last_of(waits).bytes or 0) < 2_000
     # Its own steps went uninterrupted: the other only waited.
@@ -210,7 +267,8 @@ def test_tasks_that_never_wait_for_one_another_share_nothing() -> None:
             await asyncio.gather(*(at_once() for _ in range(4)))
 
     asyncio.run(main())
-    assert memory_of(at_once).exact_calls == memory_of(at_once).calls == 8
+    assert memory_of(at_once).calls == 8
+    assert "another tracked call" not in last_of(at_once).shared_with
 
 
 @needs_clocks
@@ -278,20 +336,31 @@ def test_a_tracked_call_in_another_thread_that_only_waits_is_shared_all_the_same
 
 
 @pytest.mark.parametrize(
-    "before, after, shared",
-    [((7, 0), (7, 0), False), ((7, 0), (8, 0), True), ((7, 1), (7, 0), True)],
-    ids=["alone", "one began", "one was in flight"],
+    "before, after, inside, shared",
+    [
+        ((7, 0), (7, 0), False, False),
+        ((7, 1), (7, 1), True, False),
+        ((7, 0), (8, 0), False, True),
+        ((7, 1), (7, 0), False, True),
+        ((7, 2), (7, 1), True, True),
+    ],
+    ids=["none", "its own", "one began", "one was in flight", "one beside its own"],
 )
 def test_requests_that_had_a_turn_while_a_call_waited_are_named(
-    before: tuple[int, int], after: tuple[int, int], shared: bool, monkeypatch: pytest.MonkeyPatch
+    before: tuple[int, int], after: tuple[int, int], inside: bool, shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    waits, at_once = memory_tracked(clean_coroutine), memory_tracked(clean)
     said = iter([before, after])
-    monkeypatch.setattr(calls.REQUESTS, "seen", lambda: next(said, after))
-    tracked = memory_tracked(clean_coroutine)
-    asyncio.run(tracked())
-    assert ("another request" in last_of(tracked).shared_with) is shared
-    said = iter([before, after])
-    at_once = memory_tracked(clean)
+    monkeypatch.setattr(calls.REQUESTS, "seen", lambda: next(said))
+
+    async def request() -> None:
+        calls.IN_REQUEST.set(inside)
+        await waits()
+
+    asyncio.run(request())
+    assert ("another request" in last_of(waits).shared_with) is shared
+    # A call in one step gives no other request of its thread a turn.
+    monkeypatch.setattr(calls.REQUESTS, "seen", lambda: (7, 5))
     at_once()
     assert "another request" not in last_of(at_once).shared_with
 
@@ -329,7 +398,7 @@ def test_a_collection_that_frees_others_garbage_spoils_the_figure() -> None:
 
     Ring()
     collects()
-    assert last_of(collects).shared_with == ("a garbage collection",)
+    assert "a garbage collection" in last_of(collects).shared_with
     assert last_of(collects).bytes is None
 
 
@@ -637,10 +706,10 @@ def test_each_call_is_in_the_log_and_a_large_one_is_a_warning(
     limit: int | None, level: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracked = memory_tracked(name="shop.items", log_above_bytes=limit)(plain)
-    tracked()
+    settled(tracked)
     with caplog.at_level(logging.DEBUG, logger="pytest_memleak.monitor"):
-        tracked()
-    assert [(record.name, record.levelname) for record in caplog.records][-1] == ("pytest_memleak.monitor", level)
+        settled(tracked)
+    assert (caplog.records[-1].name, caplog.records[-1].levelname) == ("pytest_memleak.monitor", level)
     assert caplog.records[-1].getMessage() == "shop.items: 100 kB of live memory in this call (exact)"
 
 

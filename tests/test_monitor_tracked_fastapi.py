@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-fastapi = pytest.importorskip("fastapi")
+pytest.importorskip("fastapi")
 
-from fastapi import Depends, FastAPI, HTTPException, Request, WebSocket  # noqa: E402
-from fastapi.responses import StreamingResponse  # noqa: E402
-from pydantic import BaseModel  # noqa: E402
-from starlette.testclient import TestClient  # noqa: E402
+from fastapi import Depends, FastAPI, HTTPException, Request, WebSocket
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from starlette.testclient import TestClient
 
-from pytest_memleak.monitor.tracked import memory_of, memory_tracked  # noqa: E402
+from pytest_memleak.monitor.tracked import memory_of, memory_tracked
 
 # The annotations of this file are text, to be looked up among its globals: so every name in them is up here.
 app = FastAPI()

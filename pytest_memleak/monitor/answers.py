@@ -5,7 +5,7 @@ Nothing here shows the content of an object, an argument or the environment: typ
 
 from __future__ import annotations
 
-from typing import List, Literal, Optional  # noqa: UP035  (pydantic 1 reads the annotations at run time)
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -30,7 +30,7 @@ class TrackedFunction(BaseModel):
 
     name: str
     calls: int
-    mean_bytes: Optional[float]
+    mean_bytes: float | None
 
 
 class Snapshot(Answer):
@@ -39,13 +39,13 @@ class Snapshot(Answer):
     t: float
     rss_bytes: int
     vms_bytes: int
-    live_bytes: Optional[int]
-    objects: Optional[int] = Field(description="of the last walk; none is made for this")
+    live_bytes: int | None
+    objects: int | None = Field(description="of the last walk; none is made for this")
     tracing: bool
-    tracing_left_s: Optional[float] = Field(description="none where somebody else has switched it on")
-    top: List[Allocation]
-    top_missing: Optional[str]
-    tracked: List[TrackedFunction]
+    tracing_left_s: float | None = Field(description="none where somebody else has switched it on")
+    top: list[Allocation]
+    top_missing: str | None
+    tracked: list[TrackedFunction]
 
 
 class TracingOrder(BaseModel):
@@ -59,7 +59,7 @@ class TracingState(Answer):
     """Whether allocations are traced now."""
 
     tracing: bool
-    tracing_left_s: Optional[float]
+    tracing_left_s: float | None
     frames: int
 
 
@@ -68,31 +68,31 @@ class TypeGrowth(BaseModel):
 
     type: str
     count: int
-    baseline: Optional[int]
-    delta: Optional[int]
-    growth_percent: Optional[float]
+    baseline: int | None
+    delta: int | None
+    growth_percent: float | None
     site: str
-    path: List[str]
+    path: list[str]
 
 
 class Growth(Answer):
     """Which types accumulate."""
 
-    t: Optional[float]
-    baseline_t: Optional[float]
+    t: float | None
+    baseline_t: float | None
     objects: int
     every: int = Field(description="above 1: each n-th object was counted, and the counts scaled up")
-    declined: Optional[str]
-    types: List[TypeGrowth]
+    declined: str | None
+    types: list[TypeGrowth]
 
 
 class Baseline(Answer):
     """The walk that growth is held against from now on."""
 
-    t: Optional[float]
+    t: float | None
     objects: int
     every: int
-    declined: Optional[str]
+    declined: str | None
 
 
 class PastReading(BaseModel):
@@ -101,7 +101,7 @@ class PastReading(BaseModel):
     t: float
     rss_bytes: int
     vms_bytes: int
-    live_bytes: Optional[int]
+    live_bytes: int | None
     in_flight: int
     requests: int = Field(description="finished since the start")
 
@@ -112,7 +112,7 @@ class History(Answer):
     interval_s: float
     minutes: float
     every: int = Field(description="above 1: each n-th reading")
-    readings: List[PastReading]
+    readings: list[PastReading]
 
 
 class Generation(BaseModel):
@@ -130,9 +130,9 @@ class GcStats(Answer):
     """The garbage collector."""
 
     enabled: bool
-    thresholds: List[int]
-    counts: List[int]
-    generations: List[Generation]
+    thresholds: list[int]
+    counts: list[int]
+    generations: list[Generation]
 
 
 class Collected(Answer):
@@ -141,19 +141,19 @@ class Collected(Answer):
     generation: int
     collected: int
     uncollectable: int
-    live_bytes_before: Optional[int]
-    live_bytes_after: Optional[int]
+    live_bytes_before: int | None
+    live_bytes_after: int | None
     rss_bytes_before: int
     rss_bytes_after: int
-    declined: Optional[str]
+    declined: str | None
 
 
 class Interval(BaseModel):
     """A figure with its 99 % interval; an end that is missing is unbounded."""
 
     value: float
-    low: Optional[float]
-    high: Optional[float]
+    low: float | None
+    high: float | None
 
 
 class Trend(BaseModel):
@@ -168,7 +168,7 @@ class Trend(BaseModel):
 class EndpointShare(BaseModel):
     """What the requests of an endpoint keep; several endpoints where they cannot be told apart."""
 
-    endpoints: List[str]
+    endpoints: list[str]
     requests: int
     leaks: bool
     bytes_per_request: Interval
@@ -188,9 +188,9 @@ class Leaks(Answer):
     readings: int
     seconds: float
     rss: Trend
-    endpoints: List[EndpointShare]
+    endpoints: list[EndpointShare]
     unattributed_mb_per_min: float
-    notes: List[str]
+    notes: list[str]
 
 
 class ProcessInfo(Answer):
@@ -202,10 +202,10 @@ class ProcessInfo(Answer):
     stage: Literal["startup", "idle", "serving"]
     rss_bytes: int
     vms_bytes: int
-    live_bytes: Optional[int]
+    live_bytes: int | None
     threads: int
-    fds: Optional[int]
-    fd_limit: Optional[int]
+    fds: int | None
+    fd_limit: int | None
     cpu_percent: float = Field(description="of one processor, since the last time that this was asked")
     cpu_user_s: float
     cpu_system_s: float

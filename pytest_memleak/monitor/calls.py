@@ -16,6 +16,7 @@ from typing import Final
 from pytest_memleak.monitor import alone
 from pytest_memleak.monitor.figures import FunctionMemory
 from pytest_memleak.monitor.live import LIVE
+from pytest_memleak.monitor.outcome import owned_bytes
 
 _CURRENT: Final[ContextVar[Call | None]] = ContextVar("pytest_memleak_call", default=None)
 """The tracked call that this code runs in; set during its steps only."""
@@ -28,10 +29,18 @@ class Requests:
 
     def __init__(self) -> None:
         self.seen: Callable[[], tuple[int, int]] | None = None
-        """How many have begun in this process, and how many are in flight beside the one that asks."""
+        """How many have begun in this process, and how many are in flight."""
+
+    def now(self) -> tuple[int, int]:
+        """How many have begun, and how many are in flight beside the one that asks; 0 where nobody counts."""
+        begun, in_flight = self.seen() if self.seen is not None else (0, 0)
+        return begun, max(0, in_flight - IN_REQUEST.get())
 
 
 REQUESTS: Final = Requests()
+
+IN_REQUEST: Final[ContextVar[bool]] = ContextVar("pytest_memleak_in_request", default=False)
+"""Whether this code serves a request that is counted."""
 
 
 class Call:
@@ -92,8 +101,8 @@ class Call:
             with self._steps.turn:
                 self._steps.running -= 1
 
-    def finish(self, *, raised: bool = False) -> None:
-        """The call is over. One that never began is not counted."""
+    def finish(self, results: list[object] | None = None) -> None:
+        """The call is over, with its result in a list; None where it raised. One that never began is not counted."""
         steps, self._parent = self._steps, None
         if steps is None:
             return
@@ -101,10 +110,11 @@ class Call:
         if steps.begun != self._expected:
             numbers[2] |= alone.CALL
         # A call in one step gave no other coroutine a turn; of other threads the clocks know.
-        if numbers[3] > 1 and REQUESTS.seen is not None and (numbers[5] or REQUESTS.seen()[0] != numbers[4]):
+        if numbers[3] > 1 and (numbers[5] or REQUESTS.now()[0] != numbers[4]):
             numbers[2] |= alone.REQUEST
         self._steps = None
-        self._memory.add(numbers[1], numbers[2], numbers[3], raised)
+        returned = None if results is None else owned_bytes(results) if not numbers[2] else 0
+        self._memory.add(numbers[1], numbers[2], numbers[3], returned)
 
     def _enter(self, steps: alone.Steps) -> None:
         parent = _CURRENT.get()
@@ -119,8 +129,7 @@ class Call:
             if steps.running > callers:
                 self._numbers[2] |= alone.CALL
             self._expected = steps.begun
-        if REQUESTS.seen is not None:
-            self._numbers[4], self._numbers[5] = REQUESTS.seen()
+        self._numbers[4], self._numbers[5] = REQUESTS.now()
 
     def _read(self) -> int:
         try:

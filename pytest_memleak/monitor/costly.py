@@ -20,7 +20,7 @@ _Found = TypeVar("_Found")
 _SHARE: Final = 0.05
 
 # ... and so much in advance: a few looks one after another are what a person does, an endless row is a script.
-_ADVANCE_S: Final = 1.0
+_ADVANCE_S: Final = 2.0
 
 _TICK_S: Final = 0.001
 
@@ -34,10 +34,11 @@ class Busy(Exception):
 
 
 class Costly:
-    """The budget of one process."""
+    """The budget of one process. Without one (`is_free`), only one at a time."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, is_free: bool = False) -> None:
         self._clock = clock
+        self._is_free = is_free
         self.forget()
 
     def forget(self) -> None:
@@ -58,7 +59,7 @@ class Costly:
             now = self._clock()
             self._left_s = min(_ADVANCE_S, self._left_s + (now - self._seen_s) * _SHARE)
             self._seen_s = now
-            if self._left_s <= 0:
+            if self._left_s <= 0 and not self._is_free:
                 raise Busy("the costly looks at this process have used their share of its time", self._wait_s())
             watch = _Watched(work)
             try:

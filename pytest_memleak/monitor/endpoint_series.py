@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
 
 from pytest_memleak.model_monitor import OTHERS
 from pytest_memleak.monitor.labels import Labels, bounded
@@ -23,6 +24,8 @@ from pytest_memleak.monitor.labels import Labels, bounded
 # By tens from what an object takes to what a leak of some requests kills a worker with, on both sides of zero: a
 # request may also free what an earlier one kept.
 BUCKETS: Final = (-1e8, -1e6, -1e4, 0.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
+
+_BOUNDS: Final[list[str]] = [floatToGoString(bound) for bound in (*BUCKETS, math.inf)]  # type: ignore[no-untyped-call]
 
 # The monitor's own bound, with its two names for all others.
 MOST_ENDPOINTS: Final = 502
@@ -61,7 +64,6 @@ class OwnEndpoints:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._turn = threading.Lock()
         self.silent = threading.local()
         """`.on` while a scrape in this thread takes `text` instead."""
 
@@ -69,15 +71,15 @@ class OwnEndpoints:
         registry.register(self)
 
     def forget(self) -> None:
-        """A forked child begins anew."""
-        with self._turn:
-            self._known: set[str] = set()
-            self._buckets: dict[str, array[int]] = {}
-            self._sums: dict[str, array[float]] = {}
-            self._finished: dict[str, int] = {}
-            self._kept: dict[str, float] = {}
-            self._names: dict[str, str] = {}
-            self._templates: dict[str, str] = {}
+        """A forked child begins anew: a thread of its parent's may have held the lock."""
+        self._turn = threading.Lock()
+        self._known: set[str] = set()
+        self._buckets: dict[str, array[int]] = {}
+        self._sums: dict[str, array[float]] = {}
+        self._finished: dict[str, int] = {}
+        self._kept: dict[str, float] = {}
+        self._names: dict[str, str] = {}
+        self._templates: dict[str, str] = {}
 
     def unregister(self) -> None:
         """Leave the registry."""
@@ -124,8 +126,9 @@ class OwnEndpoints:
         delta, grown, released, requests, kept = self._families()
         with self._turn:
             for endpoint, buckets in self._buckets.items():
-                bounds = [*map(str, BUCKETS), "+Inf"]
-                delta.add_metric([endpoint], list(zip(bounds, map(float, buckets), strict=True)), None)
+                # No sum of signed numbers: rate() would take each fall for a restart. And without a sum OpenMetrics
+                # allows no count.
+                delta.add_metric([endpoint], list(zip(_BOUNDS, map(float, buckets), strict=True)), None)
                 grown.add_metric([endpoint], self._sums[endpoint][0])
                 released.add_metric([endpoint], self._sums[endpoint][1])
             for endpoint, count in self._finished.items():
@@ -174,8 +177,7 @@ class OwnEndpoints:
         template = self._templates.get(endpoint)
         if template is None:
             label = self._label(endpoint).replace("%", "%%")
-            bounds = [*map(str, BUCKETS), "+Inf"]
-            lines = [f'{DELTA[0]}_bucket{{{label},le="{bound}"}} %d.0\n' for bound in bounds]
+            lines = [f'{DELTA[0]}_bucket{{{label},le="{bound}"}} %d.0\n' for bound in _BOUNDS]
             template = self._templates[endpoint] = "".join([*lines, f"{DELTA[0]}_count{{{label}}} %d.0\n"])
         return template
 

@@ -22,6 +22,9 @@ class LastCall:
     bytes: int | None
     """What its steps added to the live memory; None where something else ran during one of them."""
 
+    returned_bytes: int
+    """An estimate of what of it is the result, which nobody but the caller holds."""
+
     shared_with: tuple[str, ...]
     """What ran meanwhile; empty when the figure is exact."""
 
@@ -44,6 +47,7 @@ class FunctionFigures:
     shared_calls: int
     raised_calls: int
     mean_bytes: float | None
+    returned_mean_bytes: float | None
     largest_bytes: int | None
     shared_mean_bytes: float | None
     last: LastCall | None
@@ -51,14 +55,15 @@ class FunctionFigures:
 
 # The figures in one array: a call that ends leaves no object behind in the memory that others measure.
 _CALLS, _EXACT, _RAISED, _EXACT_SUM, _LARGEST, _APART, _APART_SUM = range(7)
-_LAST_SUM, _LAST_WHY, _LAST_STEPS, _LAST_RAISED = range(7, 11)
-_EMPTY: Final = bytes(11 * 8)
+_LAST_SUM, _LAST_WHY, _LAST_STEPS, _LAST_RAISED, _RETURNED_SUM, _LAST_RETURNED = range(7, 13)
+_EMPTY: Final = bytes(13 * 8)
 
 
 class FunctionMemory:
     """The figures of one tracked function: `handler.memory`. All sizes in bytes; safe to read from any thread.
 
-    A result or an exception that is on its way to the caller is alive when the call is read, and counts.
+    A result or an exception that is on its way to the caller is alive when the call is read, and counts;
+    `returned_mean_bytes` is what of it nobody else holds.
     """
 
     __slots__ = ("__weakref__", "_figures", "_turn", "collect", "log_above_bytes", "name")
@@ -78,6 +83,9 @@ class FunctionMemory:
         words = [f"{self.name}: {self.calls} calls, {self.exact_calls} exact"]
         if mean is not None:
             words.append(f"{format_bytes(mean)} a call")
+            returned = self.returned_mean_bytes
+            if returned:
+                words[-1] += f" (the result: {format_bytes(returned)})"
         if self.shared_calls:
             shared = f"{self.shared_calls} shared"
             words.append(shared if apart is None else f"{shared} ({format_bytes(apart)} a call in their own steps)")
@@ -110,6 +118,11 @@ class FunctionMemory:
         return self._mean(_EXACT_SUM, _EXACT)
 
     @property
+    def returned_mean_bytes(self) -> float | None:
+        """How much of `mean_bytes` is the result that the caller alone was left with: an estimate, and no leak."""
+        return self._mean(_RETURNED_SUM, _EXACT)
+
+    @property
     def largest_bytes(self) -> int | None:
         """What the exact call that added most added."""
         with self._turn:
@@ -133,6 +146,7 @@ class FunctionMemory:
         why = figures[_LAST_WHY]
         return LastCall(
             bytes=None if why & alone.SPOILS else figures[_LAST_SUM],
+            returned_bytes=figures[_LAST_RETURNED],
             shared_with=_words(why),
             steps=figures[_LAST_STEPS],
             raised=bool(figures[_LAST_RAISED]),
@@ -155,21 +169,26 @@ class FunctionMemory:
         with self._turn:
             self._figures[:] = array("q", _EMPTY)
 
-    def add(self, grown: int, why: int, steps: int, raised: bool) -> None:
-        """A call has ended: bytes, what it shared its time with (bits of `alone`), steps."""
+    def add(self, grown: int, why: int, steps: int, returned: int | None) -> None:
+        """A call has ended: bytes, what it shared its time with (bits of `alone`), the result's bytes if it has one."""
         with self._turn:
             figures = self._figures
             figures[_CALLS] += 1
-            figures[_RAISED] += raised
+            figures[_RAISED] += returned is None
             if not why:
                 figures[_LARGEST] = max(figures[_LARGEST], grown) if figures[_EXACT] else grown
                 figures[_EXACT] += 1
                 figures[_EXACT_SUM] += grown
+                figures[_RETURNED_SUM] += returned or 0
             elif not why & alone.SPOILS:
                 figures[_APART] += 1
                 figures[_APART_SUM] += grown
             figures[_LAST_SUM], figures[_LAST_WHY] = grown, why
-            figures[_LAST_STEPS], figures[_LAST_RAISED] = steps, raised
+            figures[_LAST_STEPS], figures[_LAST_RAISED], figures[_LAST_RETURNED] = (
+                steps,
+                returned is None,
+                returned or 0,
+            )
         self._log(grown, why)
 
     def _mean(self, amount: int, count: int) -> float | None:

@@ -105,7 +105,9 @@ def process_info(monitor: Monitor, process: psutil.Process) -> dict[str, Any]:
 
 def _fds(process: psutil.Process) -> int | None:
     try:
-        return process.num_handles() if sys.platform == "win32" else process.num_fds()
+        if sys.platform == "win32":
+            return process.num_handles()
+        return process.num_fds()
     except (OSError, psutil.Error):
         return None
 

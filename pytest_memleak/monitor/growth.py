@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable
 from typing import Any, Final
 
 from pytest_memleak.model_monitor import Walk
@@ -56,11 +55,11 @@ class Growth:
                     f"{format_count(monitor.settings.max_objects)}: a walk would stall this process for about"
                     f" {estimate / 1e6 * _STALL_MS:.0f} ms; ask with ?force=true, or allow_fork=True"
                 )
-            found = walking.in_child(lambda: _plain(*_both(baseline, samples)))
+            found = walking.in_child(lambda: _plain(*_both(baseline, samples, walking.FORKED_LOOK_S)))
             walk = Walk(**found[0])
             held = {name: walking.Held(site=one["site"], path=tuple(one["path"])) for name, one in found[1].items()}
         else:
-            walk, held = _both(baseline, samples)
+            walk, held = _both(baseline, samples, walking.LOOK_S)
         monitor.walk_blocks = sys.getallocatedblocks()
         monitor.walk = walk
         monitor.tell(monitor.on_walk, walk)
@@ -71,10 +70,10 @@ _STALL_MS: Final = 45
 """Of a million objects: to list them, and to count each n-th."""
 
 
-def _both(baseline: Walk | None, samples: int) -> tuple[Walk, dict[str, walking.Held]]:
+def _both(baseline: Walk | None, samples: int, limit_s: float) -> tuple[Walk, dict[str, walking.Held]]:
     walk = walking.count()
     growing = [name for name in _shown(walk, baseline) if _delta(name, walk, baseline) > 0] if baseline else []
-    return walk, walking.look(growing[:samples])
+    return walk, walking.look(growing[:samples], limit_s)
 
 
 def _plain(walk: Walk, held: dict[str, walking.Held]) -> list[Any]:

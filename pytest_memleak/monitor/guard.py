@@ -25,6 +25,10 @@ _FORWARDED: Final = (
 _LOCAL_NAMES: Final = ("localhost", "testserver")
 """What this machine calls itself; the other names of it are addresses."""
 
+PAGE: Final = ("", "/", "/page.css", "/page.js", "/panels.js", "/curves.js", "/words.js", "/workers.js", "/icon.svg")
+"""The page's own paths below the prefix, where a browser is asked for the token. They hold nothing of the process,
+and a browser cannot send a token with an address that somebody types, nor with a script."""
+
 
 class Guard:
     """Of one app's monitor."""
@@ -37,11 +41,16 @@ class Guard:
 
     def is_ours(self, scope: Any) -> bool:
         """Whether a request is for the monitor: its prefix, or anything below."""
+        return self._below(scope) is not None
+
+    def _below(self, scope: Any) -> str | None:
+        """What of the path comes after the prefix; None where it is not ours."""
         path: str = scope["path"]
-        if _is_below(path, self._prefix):
-            return True
         root: str = scope.get("root_path", "")
-        return bool(root) and path.startswith(root) and _is_below(path[len(root) :], self._prefix)
+        for whole in (path, path[len(root) :] if root and path.startswith(root) else ""):
+            if _is_below(whole, self._prefix):
+                return whole[len(self._prefix) :]
+        return None
 
     def refusal(self, scope: Any) -> Callable[[Any, Any, Any], Awaitable[None]] | None:
         """What a stranger gets; None for who may pass. A WebSocket has nothing to find here."""
@@ -50,6 +59,8 @@ class Guard:
             return None
         if scope["type"] == "websocket":
             return _close
+        if status == 401 and scope["method"] == "GET" and self._below(scope) in PAGE:
+            return None
         return JSONResponse({"detail": _WORDS[status]}, status_code=status, headers=_HEADERS.get(status))
 
     def status(self, scope: Any) -> int:
@@ -84,8 +95,7 @@ def _is_local(scope: Any) -> bool:
         return False
     if not _is_local_peer(scope):
         return False
-    for name, value in headers:
-        name = name.lower()
+    for name, value in ((name.lower(), value) for name, value in headers):
         if name == b"host" and not _is_local_name(b"//" + value):
             return False
         if name == b"origin" and not _is_local_name(value):

@@ -7,6 +7,7 @@ a worker's values are read from files, by whichever worker is asked.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
@@ -100,6 +101,8 @@ class Instruments:
 
     def forget(self) -> None:
         """A process begins: what was counted already belongs to its parent."""
+        # The collector's thread and a scrape may bring the counters up to date at once.
+        self._turn = threading.Lock()
         self._runs: dict[int, int] = {}
         if self.endpoints is not None:
             self.endpoints.forget()
@@ -118,12 +121,13 @@ class Instruments:
     def catch_up(self) -> None:
         """Bring the counters to where the monitor's own are."""
         self.uptime.set(max(0.0, time.time() - self.monitor.started_s))
-        if self.endpoints is not None:
-            self.endpoints.finished(self.monitor.requests.finished)
-        for totals in self.monitor.gc.totals():
-            new = totals.collections - self._runs.get(totals.generation, 0)
-            self.gc_runs.labels(str(totals.generation)).inc(max(0, new))
-            self._runs[totals.generation] = totals.collections
+        with self._turn:
+            if self.endpoints is not None:
+                self.endpoints.finished(self.monitor.requests.finished)
+            for totals in self.monitor.gc.totals():
+                new = totals.collections - self._runs.get(totals.generation, 0)
+                self.gc_runs.labels(str(totals.generation)).inc(max(0, new))
+                self._runs[totals.generation] = totals.collections
 
     def on_collection(self, collection: Collection) -> None:
         """A garbage collection was."""

@@ -79,7 +79,7 @@ class Metrics:
         """All metrics as text in the format that the scraper likes best, and its content type."""
         self.monitor.hand_out()
         self.instruments.catch_up()
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = choose_encoder(accept if _wants_openmetrics(accept) else "text/plain")
         own = self.instruments.registry
         if is_multiprocess():
             remove_dead_workers()
@@ -88,13 +88,18 @@ class Metrics:
             return encode(merged), content_type
         both = own if own is self.shared else _Both(self.shared, own)
         series = self.instruments.endpoints
-        if not isinstance(series, OwnEndpoints) or "openmetrics" in content_type or "1.0.0" in content_type:
+        if not isinstance(series, OwnEndpoints) or "openmetrics" in content_type:
             return encode(both), content_type
         series.silent.on = True
         try:
             return encode(both) + series.text(), content_type
         finally:
             series.silent.on = False
+
+
+def _wants_openmetrics(accept: str) -> bool:
+    """Whether the scraper takes nothing else. Prometheus takes both, and the older format is written fast."""
+    return "openmetrics" in accept and "text/plain" not in accept and "*/*" not in accept
 
 
 class _Both:

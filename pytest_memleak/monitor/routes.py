@@ -7,7 +7,7 @@ import math
 import time
 import tracemalloc
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Optional
+from typing import Any, Final
 
 import psutil
 from fastapi import APIRouter, Query, Request
@@ -50,7 +50,7 @@ def make_router(monitor: Monitor, guard: Guard, **options: Any) -> APIRouter:
     )
     endpoints = Endpoints(monitor)
     monitor.on_fork.append(endpoints.forget)
-    monitor.on_worker_exit.append(endpoints.tracing.forget)
+    monitor.on_worker_exit.append(endpoints.tracing.end)
     shown = monitor.settings.include_in_schema
     for method, path, endpoint, model in endpoints.table():
         router.add_api_route(
@@ -93,13 +93,16 @@ class Endpoints:
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self._costly = Costly()
+        # Its numbers are crunched beside the program, and no more often than there are new readings.
+        self._verdicts = Costly(is_free=True)
         self._growth = Growth(monitor)
         self.tracing = Tracing()
-        self._process: Optional[psutil.Process] = None
+        self._process: psutil.Process | None = None
 
     def forget(self) -> None:
         """A forked child begins anew."""
         self._costly.forget()
+        self._verdicts.forget()
         self.tracing.forget()
         self._process = None
 
@@ -120,7 +123,7 @@ class Endpoints:
     async def snapshot(self, force: bool = Query(False, description=_FORCE)) -> Response:
         """The memory of now; the lines that allocated most, while tracing is on."""
         top: list[dict[str, Any]] = []
-        stalled_ms: Optional[float] = None
+        stalled_ms: float | None = None
         if self.tracing.is_on:
             (top, missing), stalled_ms = await self._costly.run(functools.partial(self.tracing.top, force=force))
         else:
@@ -139,10 +142,10 @@ class Endpoints:
         }
         return self._answer(answer, begun, stalled_ms)
 
-    async def trace(self, order: Optional[answers.TracingOrder] = None) -> Response:
+    async def trace(self, order: answers.TracingOrder | None = None) -> Response:
         """Trace allocations for a limited time, of which `snapshot` then tells; it slows the program meanwhile."""
         begun = time.perf_counter()
-        order = order or answers.TracingOrder()
+        order = order or answers.TracingOrder(seconds=60, frames=1)
         self.tracing.switch(order.seconds, order.frames)
         answer = {
             "tracing": self.tracing.is_on,
@@ -162,7 +165,14 @@ class Endpoints:
                 functools.partial(self._growth.types, force=force, samples=samples)
             )
         except Declined as error:
-            empty = {"t": None, "baseline_t": None, "objects": 0, "every": 1, "declined": str(error), "types": []}
+            empty: dict[str, Any] = {
+                "t": None,
+                "baseline_t": None,
+                "objects": 0,
+                "every": 1,
+                "declined": str(error),
+                "types": [],
+            }
             return self._answer(empty, time.perf_counter())
         return self._answer(found.growth(walk, baseline, rows), time.perf_counter(), stalled_ms)
 
@@ -200,14 +210,17 @@ class Endpoints:
     async def leaks(self) -> Response:
         """Whether memory grows, how sure that is, and whose requests keep it."""
         monitor = self._monitor
-        judged, stalled_ms = monitor.judged, None
         fresh_s = max(_LEAST_FRESH_S, _FRESH_READINGS * monitor.settings.interval_s)
-        if judged is None or time.time() - judged.t > fresh_s:
-            try:
-                judged, stalled_ms = await self._costly.run(self._judge)
-            except Busy:
-                if judged is None:
-                    raise
+        last = monitor.judged
+        if last is not None and time.time() - last.t <= fresh_s:
+            return self._answer(found.leaks(last), time.perf_counter())
+        try:
+            judged, stalled_ms = await self._verdicts.run(self._judge)
+        except Busy:
+            if last is None:
+                raise
+            # The last one is better than none.
+            return self._answer(found.leaks(last), time.perf_counter())
         return self._answer(found.leaks(judged), time.perf_counter(), stalled_ms)
 
     async def process_info(self) -> Response:
@@ -222,7 +235,7 @@ class Endpoints:
         self._monitor.tell(self._monitor.on_judged, judged)
         return judged
 
-    def _answer(self, answer: dict[str, Any], begun: float, stalled_ms: Optional[float] = None) -> Response:
+    def _answer(self, answer: dict[str, Any], begun: float, stalled_ms: float | None = None) -> Response:
         """With who answers, and what it stalled: what was done here, in the event loop, or what was seen of work."""
         here_ms = (time.perf_counter() - begun) * 1000
         stall = round(max(here_ms, stalled_ms or 0.0), 2)

@@ -10,12 +10,14 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+from pytest_memleak.monitor.gate import Gate
 from pytest_memleak.monitor.guard import Guard
 from pytest_memleak.monitor.middleware import Noting, Watching
 from pytest_memleak.monitor.own_port import OwnPort
@@ -75,10 +77,12 @@ def setup_memory_monitoring(
     guard = Guard(settings.prefix, settings.token, is_open=bool(settings.dependencies))
     undo: list[Callable[[], None]] = [monitor.stop]
     if settings.port is None:
-        undo.append(_add_routes(app, monitor, guard))
+        place, remove = _add_routes(app, monitor, guard)
+        undo.append(remove)
     else:
+        place = _nothing
         undo.append(_add_port(app, monitor, guard))
-    undo.append(_add_middleware(app, monitor, guard))
+    undo.append(_add_middleware(app, monitor, guard, place))
     if settings.metrics and (attach := _seam("metrics", "attach")) is not None:
         undo.append(attach(app, monitor))
     setattr(app.state, _STATE, monitor)
@@ -92,25 +96,30 @@ def teardown(app: FastAPI) -> None:
     for step in reversed(undo):
         step()
     for name in (_STATE, _UNDO):
-        with contextlib.suppress(AttributeError):
+        with contextlib.suppress(AttributeError, KeyError):
             delattr(app.state, name)
 
 
-def _add_routes(app: FastAPI, monitor: Monitor, guard: Guard) -> Callable[[], None]:
-    """The endpoints on the app itself."""
+def _add_routes(app: FastAPI, monitor: Monitor, guard: Guard) -> tuple[Callable[[], None], Callable[[], None]]:
+    """The endpoints on the app itself; what puts them around its routes, and what takes them away."""
     router = make_router(monitor, guard, dependency_overrides_provider=app)
     _add_page(router, monitor)
-    routes = list(router.routes)
-    # First: a route of the app's that takes every path would have ours too.
-    app.router.routes[:0] = routes
-    _forget_document(app)
+    gate = Gate(router, guard)
+    # For the document alone: the gate comes first.
+    documented = [route for route in router.routes if getattr(route, "include_in_schema", False)]
+    ours = set(map(id, [gate, *documented]))
 
     def remove() -> None:
-        ours = set(map(id, routes))
         app.router.routes[:] = [route for route in app.router.routes if id(route) not in ours]
-        _forget_document(app)
+        app.openapi_schema = None  # made anew when somebody asks for it
 
-    return remove
+    def place() -> None:
+        remove()
+        app.router.routes.insert(0, gate)
+        app.router.routes.extend(documented)
+
+    place()
+    return place, remove
 
 
 def _add_port(app: FastAPI, monitor: Monitor, guard: Guard) -> Callable[[], None]:
@@ -135,13 +144,24 @@ def _add_page(router: Any, monitor: Monitor) -> None:
         add_page(router, monitor)
 
 
-def _add_middleware(app: FastAPI, monitor: Monitor, guard: Guard) -> Callable[[], None]:
-    """Around the app's stack, whoever adds to that later, and once more next to the router."""
+def _nothing() -> None: ...
+
+
+def _add_middleware(app: FastAPI, monitor: Monitor, guard: Guard, place: Callable[[], None]) -> Callable[[], None]:
+    """Around the app's stack, whoever adds to that later, and once more next to the router.
+
+    The inner one is for those who hand on another scope: where nobody is between, it is left out.
+    """
     build = app.build_middleware_stack
     inner = Middleware(Noting, router=app.router)
+    stacked: Any = app
     outer = Watching(_unbuilt, monitor, guard, app.router, guards=monitor.settings.port is None)
 
     def build_watched() -> Any:
+        place()  # now all of the app's routes are there
+        if not app.user_middleware:
+            outer.app = build()
+            return outer
         app.user_middleware.append(inner)
         try:
             outer.app = build()
@@ -150,16 +170,17 @@ def _add_middleware(app: FastAPI, monitor: Monitor, guard: Guard) -> Callable[[]
         return outer
 
     app.build_middleware_stack = build_watched  # type: ignore[method-assign]
-    if app.middleware_stack is not None:
+    if stacked.middleware_stack is not None:
         # It is being served, this may be its lifespan. To build it anew would make the user's middlewares twice.
-        outer.app = app.middleware_stack
-        app.middleware_stack = outer
+        outer.app = stacked.middleware_stack
+        stacked.middleware_stack = outer
 
     def remove() -> None:
         if app.__dict__.get("build_middleware_stack") is build_watched:
             del app.build_middleware_stack
-        if app.middleware_stack is outer:
-            app.middleware_stack = outer.app
+        if stacked.middleware_stack is outer:
+            # Without the inner one, where the stack has not been served yet; that one has nothing to mark then.
+            stacked.middleware_stack = outer.app
         outer.is_over = True
 
     return remove
@@ -169,14 +190,15 @@ async def _unbuilt(_scope: Any, _receive: Any, _send: Any) -> None:
     raise RuntimeError("the app's middleware stack has not been built")
 
 
-def _forget_document(app: FastAPI) -> None:
-    """The OpenAPI document is made anew when somebody asks for it."""
-    app.openapi_schema = None
-
-
 def _seam(module: str, name: str) -> Any:
     """A part of the monitor that may not be there."""
     full = f"{__package__}.{module}"
     if importlib.util.find_spec(full) is None:
         return None
-    return getattr(importlib.import_module(full), name, None)
+    try:
+        return getattr(importlib.import_module(full), name, None)
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        sys.stderr.write("memleak: no metrics without prometheus-client (pytest-memleak[monitor] brings it)\n")
+        return None

@@ -21,8 +21,8 @@ from typing import Any, Final, Literal
 
 from pytest_memleak.model_monitor import Collection, Judged, Reading, Sample, Walk
 from pytest_memleak.monitor.collector import Collector
-from pytest_memleak.monitor.process import Figures
 from pytest_memleak.monitor.gc_watch import GcWatch
+from pytest_memleak.monitor.process import Figures
 from pytest_memleak.monitor.requests import Requests
 from pytest_memleak.monitor.ring import Ring
 

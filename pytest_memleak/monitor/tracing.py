@@ -21,15 +21,23 @@ class Tracing:
     """One process's. What somebody else has switched on is looked at, and left on."""
 
     def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """A forked child has the traces, and no timer that ends them."""
-        if getattr(self, "_timer", None) is not None:
-            tracemalloc.stop()
         self._timer: threading.Timer | None = None
         self._until_s = 0.0
         self._turn = threading.Lock()
+
+    def forget(self) -> None:
+        """A forked child has the traces, and no timer that ends them."""
+        if self._timer is not None:
+            tracemalloc.stop()
+        self._timer = None
+        self._turn = threading.Lock()
+
+    def end(self) -> None:
+        """Switch it off where it is ours, for good."""
+        timer = self._timer
+        self.switch(0, 1)
+        if timer is not None and timer is not threading.current_thread():
+            timer.join()
 
     @property
     def is_on(self) -> bool:

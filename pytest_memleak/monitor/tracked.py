@@ -153,11 +153,11 @@ def _plain(function: Callable[..., Any], memory: FunctionMemory) -> Any:
             result = function(*args, **kwargs)
         except BaseException as error:
             call.end()
-            call.finish(raised=True)
+            call.finish()
             clear(error)
             raise
         call.end()
-        call.finish()
+        call.finish([result])
         return result
 
     return tracked
@@ -172,10 +172,10 @@ def _coroutine(function: Callable[..., Any], memory: FunctionMemory) -> Any:
         try:
             result = await drive(call, bound(function, *args, **kwargs))
         except BaseException as error:
-            call.finish(raised=True)
+            call.finish()
             clear(error)
             raise
-        call.finish()
+        call.finish([result])
         return result
 
     return tracked
@@ -190,10 +190,10 @@ def _generator(function: Callable[..., Any], memory: FunctionMemory) -> Any:
         try:
             result = yield from drive(call, bound(function, *args, **kwargs))
         except BaseException as error:
-            call.finish(raised=not isinstance(error, GeneratorExit))
+            call.finish([] if isinstance(error, GeneratorExit) else None)
             clear(error)
             raise
-        call.finish()
+        call.finish([result])
         return result
 
     return tracked
@@ -226,13 +226,13 @@ def _async_generator(function: Callable[..., Any], memory: FunctionMemory) -> An
         except StopAsyncIteration:
             pass
         except BaseException as error:
-            call.finish(raised=not isinstance(error, GeneratorExit))
+            call.finish([] if isinstance(error, GeneratorExit) else None)
             clear(error)
             raise
         call.begin()
         source = None
         call.end()
-        call.finish()
+        call.finish([])
 
     return tracked
 

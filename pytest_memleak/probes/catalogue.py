@@ -106,7 +106,7 @@ def _blocks() -> Callable[[], int]:
 
 
 def native_probe() -> Callable[[], int]:
-    """A probe of the C heap's bytes in use. Raises where there is none: AttributeError, OSError, psutil.Error, Blind."""
+    """A probe of the C heap's bytes. Raises AttributeError, OSError, psutil.Error or Blind where there is none."""
     heap_info = psutil.heap_info
 
     def native_bytes() -> int:

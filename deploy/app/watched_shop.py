@@ -1,0 +1,10 @@
+"""The leaking example shop with the monitor: what the stack watches until it watches yours.
+
+`uvicorn watched_shop:app`, with `examples/leaky_shop` on the path.
+"""
+
+from shop.main import app
+
+from pytest_memleak.monitor import setup_memory_monitoring
+
+setup_memory_monitoring(app, port=8001)

@@ -1,0 +1,72 @@
+"""The page: a look at the monitor for a person, drawn in the browser from the endpoints' own JSON.
+
+Everything it needs is served here, beside it, and every address in it is relative: it works below any root path or
+prefix, and under a Content-Security-Policy that lets nothing else in. The files are the same bytes for everybody and
+hold nothing of the process; what a browser shows of that, it asks the guarded endpoints for.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from pytest_memleak.monitor.guard import PAGE
+from pytest_memleak.monitor.state import Monitor
+
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+_HEADERS: Final = {
+    "Content-Security-Policy": _POLICY,
+    # The files are small, and belong together: never those of two releases.
+    "Cache-Control": "no-store",
+    # Else any page could learn by a <script> of ours that the monitor is here.
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_KINDS: Final = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+
+def add_page(router: APIRouter, monitor: Monitor) -> None:
+    """Add the page and its files to the endpoints' router; in no OpenAPI document, since they are no API."""
+    files = {"/": "page.html", **{path: path[1:] for path in PAGE if path.strip("/")}}
+    for path, name in files.items():
+        router.add_api_route(path, _file(name, monitor), methods=["GET"], include_in_schema=False)
+    router.add_api_route("", _with_slash(monitor.settings.prefix), methods=["GET"], include_in_schema=False)
+
+
+def _file(name: str, monitor: Monitor) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    content = importlib.resources.files(__package__).joinpath("page", name).read_bytes()
+    kind = _KINDS[name.rpartition(".")[2]]
+
+    async def serve(request: Request) -> Response:
+        # The guard lets a browser without the token in as far as here, to ask for it. To say 200 would tell a
+        # scanner of open doors that this is one; a browser runs no script and no style that is not 200.
+        is_door = name == "page.html" and monitor.settings.token is not None
+        status = 401 if is_door and "authorization" not in request.headers else 200
+        return Response(content, status_code=status, media_type=kind, headers=_HEADERS)
+
+    return serve
+
+
+def _with_slash(prefix: str) -> Callable[[], Coroutine[Any, Any, Response]]:
+    # Relative: a proxy may have taken off the front of the path, and nobody has told us.
+    place = prefix.rpartition("/")[2] + "/"
+
+    async def lead() -> Response:
+        return Response(status_code=307, headers={**_HEADERS, "Location": place})
+
+    return lead

@@ -1,0 +1,355 @@
+"""The instruments: the ring, the watch over the garbage collector, the thread, what requests are counted as."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from monitor_support import ask, scope_of
+from soak_support import until
+
+from pytest_memleak.agent.traffic import Ticket
+from pytest_memleak.model import Outcome
+from pytest_memleak.model_monitor import OTHERS, UNMATCHED, Collection, Reading, Sample
+from pytest_memleak.model_watch import Severity, Thresholds
+from pytest_memleak.monitor import judging, setup_memory_monitoring, teardown
+from pytest_memleak.monitor.collector import Collector
+from pytest_memleak.monitor.costly import Busy, Costly
+from pytest_memleak.monitor.gc_watch import GcWatch
+from pytest_memleak.monitor.process import Figures
+from pytest_memleak.monitor.requests import Requests, endpoint_of
+from pytest_memleak.monitor.ring import Ring
+from pytest_memleak.monitor.state import Monitor, Settings
+
+
+def reading(t: float, live: int = 0, in_flight: int = 0) -> Reading:
+    return Reading(t=t, rss_bytes=live + 1, vms_bytes=live + 2, live_bytes=live, in_flight=in_flight)
+
+
+@pytest.mark.parametrize("added", [0, 1, 3, 4, 5, 11])
+def test_the_ring_keeps_the_last(added: int) -> None:
+    ring = Ring(4)
+    for number in range(added):
+        ring.add(reading(number, live=number * 10), {"GET /a": number} if number % 2 == 0 else {})
+    kept = list(range(max(0, added - 4), added))
+    assert len(ring) == len(kept)
+    assert [one.t for one in ring.readings()] == kept
+    assert [one.live_bytes for one in ring.readings()] == [10 * number for number in kept]
+    assert ring.last() == (reading(added - 1, live=10 * (added - 1)) if added else None)
+    assert all(len(column) == len(kept) for column in ring.counts().values())
+    assert [one.t for one in ring.readings(since=9)] == [number for number in kept if number >= 9]
+    assert all(len(column) == len(ring.readings(9)) for column in ring.counts(9).values())
+
+
+def test_a_ring_that_goes_on_does_not_grow() -> None:
+    ring = Ring(100)
+    counts = {f"GET /{number}": number for number in range(50)}
+    ring.add(reading(0.5), counts)
+    figures = Figures()
+
+    def fill(readings: int) -> int:
+        before = figures.live()
+        for number in range(readings):
+            ring.add(reading(number + 0.5, live=10**6), counts)
+        return figures.live() - before
+
+    fill(50)
+    # 500 readings more: a byte kept of each number would be 25 kB and more.
+    assert min(fill(500) for _ in range(3)) < 10_000
+
+
+def test_the_collectors_runs() -> None:
+    watch = GcWatch()
+    watch.start()
+    watch.start()
+    assert gc.callbacks.count(watch._callback) == 1
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        watch.fetch()
+        before = watch.totals()
+        for generation in (2, 0, 1):
+            gc.collect(generation)
+        found = watch.fetch()
+    finally:
+        if enabled:
+            gc.enable()
+    assert [one.generation for one in found] == [2, 0, 1]
+    assert all(one.pause_s > 0 for one in found)
+    assert watch.fetch() == []
+    gained = [after.collections - first.collections for after, first in zip(watch.totals(), before, strict=True)]
+    assert gained == [1, 1, 1]
+    assert all(one.longest_s <= one.pause_s for one in watch.totals())
+    watch.stop()
+    gc.collect(0)
+    assert watch.fetch() == []
+    assert watch._callback not in gc.callbacks
+
+
+def test_collections_that_nobody_fetches_take_no_memory() -> None:
+    watch = GcWatch()
+    for _ in range(20_000):
+        watch._note("start", {})
+        watch._note("stop", {"generation": 0, "collected": 1, "uncollectable": 0})
+    assert watch.totals()[0].collections == 20_000
+    assert len(watch.fetch()) < 10_000
+
+
+def test_the_thread_goes_on_after_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    read: list[int] = []
+
+    def fail() -> None:
+        read.append(1)
+        raise OSError("no file is left")
+
+    collector = Collector(fail, 0.01)
+    collector.start()
+    until(lambda: len(read) >= 3, "a third reading")
+    collector.stop()
+    seen = len(read)
+    assert capsys.readouterr().err.count("no file is left") == 1
+    assert "memleak-monitor" not in {thread.name for thread in threading.enumerate()}
+    assert len(read) == seen
+
+
+def test_listeners_hear_everything_and_disturb_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    monitor = Monitor(Settings(interval_s=0.02, history_minutes=1))
+    heard: list[Any] = []
+
+    def fail(_reading: Reading) -> None:
+        raise RuntimeError("of a listener")
+
+    monitor.on_reading += [fail, heard.append]
+    monitor.on_collection.append(heard.append)
+    monitor.on_worker_start.append(lambda: heard.append("start"))
+    monitor.on_worker_exit.append(lambda: heard.append("exit"))
+    monitor.start()
+    monitor.start()
+    gc.collect()
+    until(lambda: {Reading, Collection} <= set(map(type, heard)), "a reading and a collection")
+    monitor.stop()
+    monitor.stop()
+    assert (heard[0], heard[-1]) == ("start", "exit")
+    assert heard.count("start") == heard.count("exit") == 1
+    assert capsys.readouterr().err.count("of a listener") == 1
+
+
+def test_the_live_heap_is_unknown_while_it_is_traced() -> None:
+    figures = Figures()
+    before = figures.live()
+    tracemalloc.start()
+    try:
+        assert figures.live() == -1
+        with pytest.raises(OSError, match="tracemalloc"):
+            figures.weigh()
+    finally:
+        tracemalloc.stop()
+    assert figures.live() > 0.9 * before > 0
+
+
+class Route:
+    def __init__(self, path: str, methods: set[str] | None) -> None:
+        self.path = path
+        self.methods = methods
+
+
+@pytest.mark.parametrize(
+    "kind, route, name",
+    [
+        ("GET", Route("/a/{b}", {"GET"}), "GET /a/{b}"),
+        ("PUT", Route("/a/{b}", {"GET"}), UNMATCHED),
+        ("BREW", Route("/a/{b}", {"GET"}), UNMATCHED),
+        ("GET", None, UNMATCHED),
+        ("BREW", Route("/mounted", None), "ANY /mounted"),
+        ("WEBSOCKET", Route("/talk", None), "WEBSOCKET /talk"),
+    ],
+)
+def test_what_a_request_is_counted_as(kind: str, route: Any, name: str) -> None:
+    ticket = Ticket()
+    ticket.note({"route": route})
+    assert endpoint_of(kind, ticket) == name
+
+
+def test_endpoints_are_bounded() -> None:
+    requests = Requests(lambda sample: None)
+    for number in range(600):
+        ticket = Ticket()
+        ticket.note({"route": Route(f"/{number}", {"GET"})})
+        requests.count("GET", ticket)
+    assert len(requests.finished) == 501
+    assert requests.finished[OTHERS] == 100
+
+
+def test_a_sampled_request_that_ran_alone() -> None:
+    app = FastAPI()
+    kept: list[bytes] = []
+
+    @app.get("/keep")
+    async def keep() -> int:
+        await asyncio.sleep(0)
+        kept.append(bytes(300_000))
+        return len(kept)
+
+    monitor = setup_memory_monitoring(app, interval_s=60)
+    samples: list[Sample] = []
+    monitor.on_sample.append(samples.append)
+    try:
+        for _ in range(3):
+            ask(app, scope_of("/keep"))
+            monitor.requests._next_sample_s = 0.0
+    finally:
+        teardown(app)
+    assert [(sample.endpoint, sample.is_alone) for sample in samples] == [("GET /keep", True)] * 3
+    assert samples[-1].delta_bytes == pytest.approx(300_000, rel=0.05)
+
+
+def test_samples_of_requests_that_overlap_are_by_steps() -> None:
+    app = FastAPI()
+    kept: list[bytes] = []
+
+    @app.get("/keep")
+    async def keep() -> int:
+        await asyncio.sleep(0.01)
+        kept.append(bytes(300_000))
+        return len(kept)
+
+    @app.get("/light")
+    async def light() -> int:
+        await asyncio.sleep(0.03)
+        return 0
+
+    monitor = setup_memory_monitoring(app, interval_s=60)
+    samples: list[Sample] = []
+    monitor.on_sample.append(samples.append)
+
+    async def both() -> None:
+        # The light one is looked at, while the other keeps.
+        await asyncio.gather(call(app, "/light"), call(app, "/keep"))
+
+    try:
+        asyncio.run(call(app, "/light"))
+        monitor.requests._next_sample_s = 0.0
+        asyncio.run(both())
+    finally:
+        teardown(app)
+    assert [sample.is_alone for sample in samples] == [True, False]
+    assert abs(samples[-1].delta_bytes) < 100_000
+
+
+async def call(app: FastAPI, path: str) -> None:
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(_message: Any) -> None: ...
+
+    await app(scope_of(path), receive, send)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_costly_looks_one_at_a_time_and_for_a_share_of_the_time() -> None:
+    clock = Clock()
+    costly = Costly(clock)
+    inside, release = threading.Event(), threading.Event()
+
+    def look() -> str:
+        inside.set()
+        assert release.wait(60)
+        return "found"
+
+    async def two() -> None:
+        first = asyncio.ensure_future(costly.run(look))
+        while not inside.is_set():
+            await asyncio.sleep(0.001)
+        with pytest.raises(Busy, match="under way"):
+            await costly.run(lambda: None)
+        release.set()
+        found, stalled_ms = await first
+        assert found == "found"
+        assert stalled_ms >= 0
+
+    asyncio.run(two())
+    costly._left_s = -1.0
+    with pytest.raises(Busy, match="share") as refused:
+        asyncio.run(costly.run(lambda: None))
+    assert refused.value.wait_s == pytest.approx(20, rel=0.01)
+    clock.now += refused.value.wait_s + 1
+    assert asyncio.run(costly.run(lambda: 7))[0] == 7
+
+
+def test_a_stall_is_told() -> None:
+    def stall() -> None:
+        # One call into C that gives nobody the interpreter.
+        sorted(range(2_000_000), key=int.__neg__)
+
+    def failing() -> None:
+        raise LookupError("in the thread")
+
+    _, stalled_ms = asyncio.run(Costly().run(stall))
+    assert stalled_ms > 20
+    with pytest.raises(LookupError):
+        asyncio.run(Costly().run(failing))
+
+
+def lives(levels: Callable[[int], float], counts: dict[str, Callable[[int], int]], size: int = 240) -> Ring:
+    """A ring of readings every five seconds."""
+    ring = Ring(size)
+    for at in range(size):
+        finished = {name: count(at) for name, count in counts.items()}
+        ring.add(reading(1_000_000 + 5.0 * at, live=int(levels(at))), finished)
+    return ring
+
+
+def wobble(at: int) -> int:
+    """Some noise that is the same in each run, 0 to 96."""
+    return at * 7_919 % 97
+
+
+def test_growth_is_a_leak_of_the_endpoint_that_keeps() -> None:
+    requests = {
+        "GET /leaky": lambda at: 20 * at + wobble(at),
+        "GET /light": lambda at: 30 * at + 3 * wobble(at + 5),
+        "GET /slow": lambda at: 25 * at + 2 * wobble(at + 11),
+    }
+    ring = lives(lambda at: 50e6 + 20_000 * requests["GET /leaky"](at) + 100 * wobble(at + 3), requests)
+    judged = judging.judge(ring, Thresholds())
+    assert judged.verdict.outcome is Outcome.LEAK
+    assert judged.verdict.name == "live heap"
+    assert judged.verdict.severity is Severity.MEDIUM
+    assert [growth.endpoints for growth in judged.endpoints if growth.leaks] == [("GET /leaky",)]
+    whole = judged.verdict.rate.value
+    assert judged.endpoints[0].mb_per_min.value + judged.unattributed_mb_per_min >= 0.9 * whole
+    assert sum(growth.mb_per_min.value for growth in judged.endpoints[1:]) == 0
+
+
+def test_a_level_is_clean() -> None:
+    ring = lives(lambda at: 50e6 + 100 * wobble(at), {"GET /light": lambda at: 30 * at + wobble(at + 5)})
+    judged = judging.judge(ring, Thresholds())
+    assert judged.verdict.outcome is Outcome.CLEAN
+    assert not any(growth.leaks for growth in judged.endpoints)
+
+
+@pytest.mark.parametrize(
+    "levels, basis, words",
+    [([], "RSS", "no reading"), ([5] * 3, "live heap", "too few"), ([-1] * 30, "RSS", "")],
+)
+def test_too_little_to_judge(levels: list[int], basis: str, words: str) -> None:
+    ring = Ring(100)
+    for at, level in enumerate(levels):
+        ring.add(reading(at, live=level), {})
+    judged = judging.judge(ring, Thresholds())
+    assert judged.verdict.name == basis
+    assert words in judged.verdict.why
+    assert judged.endpoints == ()
