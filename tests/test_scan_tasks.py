@@ -113,6 +113,18 @@ def test_a_task_that_registers_itself_is_kept() -> None:
     assert _found(source) == []
 
 
+def test_a_task_that_only_looks_at_itself_is_lost() -> None:
+    source = """
+        async def close(self):
+            current = asyncio.current_task()
+            if self.reading is not current:
+                self.reading.cancel()
+        def fail(self):
+            asyncio.create_task(self.close())
+    """
+    assert len(_found(source)) == 1
+
+
 def test_one_per_object_where_init_starts_it() -> None:
     (suspect,) = _found("class Poller:\n    def __init__(self):\n        asyncio.create_task(self.poll())")
     assert suspect.driver is Driver.INSTANCE

@@ -107,7 +107,7 @@ def _rivals(x: Floats, y: Floats) -> Iterator[Fit]:
     bends = inner[(inner > _BEND_ENDS) & (inner < 1 - _BEND_ENDS)]
     if bends.size:
         yield _best_place(x, y, "bend", bends)
-    yield _best_place(x, y, "warm-up", np.geomspace(0.01, 0.2, 12))
+    yield _best_place(x, y, "warm-up", np.asarray(np.geomspace(0.01, 0.2, 12), dtype=np.float64))
     if x.size >= 24:
         # Five points to a wave, and more than three waves: fewer are no rhythm.
         yield _best_place(x, y, "wave", 1 / np.arange(3.5, max(4.0, min(30.0, x.size / 5)), 0.25))
@@ -148,7 +148,7 @@ def placed(kind: Kind, x: Floats, y: Floats, at: float) -> Fit:
 def _solve(x: Floats, y: Floats, columns: list[Floats]) -> tuple[Floats, float, Floats, Floats]:
     """The figures, the sum of squares, the rest, and the design."""
     design = np.column_stack([np.ones_like(x), x, *columns])
-    figures = np.linalg.lstsq(design, y, rcond=None)[0]
+    figures = np.asarray(np.linalg.lstsq(design, y, rcond=None)[0], dtype=np.float64)
     rest = y - design @ figures
     return figures, float(rest @ rest), rest, design
 

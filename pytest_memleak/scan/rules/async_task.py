@@ -8,6 +8,7 @@ from typing import Final
 
 from pytest_memleak.model_scan import Confidence, Driver
 from pytest_memleak.scan.callees import last_name
+from pytest_memleak.scan.indexed import Function
 from pytest_memleak.scan.module import Module, within
 from pytest_memleak.scan.suspect import Suspect
 
@@ -239,8 +240,17 @@ def _holds_itself(module: Module, call: ast.Call) -> bool:
         function.name == name
         for use in asking
         for function in module.functions_above(use)
-        if not isinstance(module.up[module.up[use]], ast.Expr | ast.Compare)
+        if _is_kept(module, module.up[use], function)
     )
+
+
+def _is_kept(module: Module, asked: ast.AST, function: Function) -> bool:
+    """Whether what `current_task()` gave is handed to something that may keep it, and not only compared."""
+    above = module.up[asked]
+    if isinstance(above, ast.Assign) and isinstance(above.targets[0], ast.Name):
+        uses = module.uses(function, above.targets[0].id)
+        return any(not isinstance(module.up[use], ast.Compare) for use in uses if isinstance(use.ctx, ast.Load))
+    return not isinstance(above, ast.Expr | ast.Compare)
 
 
 def _sleeps_on(module: Module, call: ast.Call) -> bool:

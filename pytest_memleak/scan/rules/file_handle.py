@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 from collections.abc import Iterator
 from typing import Final
 
 from pytest_memleak.model_scan import Confidence
 from pytest_memleak.scan.borrowers import words
 from pytest_memleak.scan.callees import last_name
-from pytest_memleak.scan.halfway import returns_before
 from pytest_memleak.scan.lifetimes import End, Fate, fate, into, weightiest
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.suspect import Suspect
@@ -33,7 +31,14 @@ _OPENERS: Final = frozenset(
             for name in ("io", "codecs", "gzip", "bz2", "lzma", "tarfile", "wave", "tokenize", "dbm", "shelve")
         ),
         *("tarfile.TarFile.open", "gzip.GzipFile", "bz2.BZ2File", "lzma.LZMAFile", "zipfile.ZipFile", "io.FileIO"),
-        *("os.fdopen", "tempfile.TemporaryFile", "tempfile.NamedTemporaryFile", "aiofiles.open", "anyio.open_file"),
+        *(
+            "os.fdopen",
+            "os.popen",
+            "tempfile.TemporaryFile",
+            "tempfile.NamedTemporaryFile",
+            "aiofiles.open",
+            "anyio.open_file",
+        ),
     }
 )
 _SOCKETS: Final = frozenset({"socket.socket", "socket.create_connection", "socket.create_server"})
@@ -45,8 +50,7 @@ _PATH_STEPS: Final = frozenset({"joinpath", "resolve", "expanduser", "absolute",
 
 def find(module: Module) -> Iterator[Suspect]:
     """The files that nobody closes."""
-    for suspect in suspects(module, _made(module)):
-        yield dataclasses.replace(suspect, fixable=_is_fixable(module, suspect.node))
+    return suspects(module, _made(module))
 
 
 def _made(module: Module) -> Iterator[Made]:
@@ -162,19 +166,3 @@ def _of_devnull(module: Module, call: ast.Call) -> Fate | None:
     if (kept or isinstance(above, ast.keyword | ast.Call | ast.Dict)) and fate(module, call).end is End.HANDED:
         return Fate(end=End.LOST, how="is handed over as a sink")
     return None
-
-
-def _is_fixable(module: Module, made: ast.AST) -> bool:
-    """Whether it stands as `f = open(…)` or `x = open(…).read()` does, alone in a statement."""
-    if not isinstance(made, ast.Call) or last_name(made.func) != "open":
-        return False  # the file of `NamedTemporaryFile()` may be gone once it is closed
-    if returns_before(module, made) is not None:
-        return False  # what closes it on the other ways would close it twice
-    value: ast.AST = made
-    above = module.up[value]
-    if isinstance(above, ast.Attribute) and above.attr == "read":
-        value = module.up[above]
-        above = module.up[value]
-    if not isinstance(above, ast.Assign) or above.value is not value or len(above.targets) != 1:
-        return False
-    return isinstance(above.targets[0], ast.Name)
