@@ -43,6 +43,35 @@ _FLAGS: Final = (
     "--hide-scrollbars",
 )
 
+CONTRASTS: Final = """
+(() => {
+  const channels = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+  const light = ([r, g, b]) => [r, g, b]
+    .map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+  const ground = (one) => {
+    for (let at = one; at; at = at.parentElement) {
+      const found = channels(getComputedStyle(at).backgroundColor);
+      if (found.length === 3 || found[3] === 1) return found;
+    }
+    return [255, 255, 255];
+  };
+  const poor = [];
+  let seen = 0;
+  for (const one of document.querySelectorAll("body *")) {
+    const isText = [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!isText || !one.getClientRects().length || one.disabled) continue;
+    const style = getComputedStyle(one);
+    const levels = [light(channels(one.closest("svg") ? style.fill : style.color)), light(ground(one))].sort();
+    const ratio = (Math.max(...levels) + 0.05) / (Math.min(...levels) + 0.05);
+    seen += 1;
+    if (ratio < 4.5) poor.push([one.tagName, one.textContent.slice(0, 40), ratio]);
+  }
+  return [seen, poor];
+})()
+"""
+"""How many texts are seen, and those whose contrast with their ground is below 4.5."""
+
 
 class Browser:
     """The process, and the two pipes to it."""

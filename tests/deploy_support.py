@@ -1,4 +1,4 @@
-"""What the tests of deploy/ share: its files, and the whole stack as real processes, with time a hundred times as fast."""
+"""What the tests of deploy/ share: its files, and the whole stack as real processes, in a hurry."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def program(*names: str) -> str | None:
 
 PROMTOOL: Final = program("promtool")
 AMTOOL: Final = program("amtool")
-ALERTMANAGER: Final = program("prometheus-alertmanager", "alertmanager")
+ALERTMANAGER: Final = program("alertmanager", "prometheus-alertmanager")
+
+DEBIANS_TEMPLATE: Final = Path("/usr/share/prometheus/alertmanager/default.tmpl")
+"""Debian's Alertmanager does not start without it, wherever its own package was unpacked."""
 
 FASTER: Final = 120
 """Of the time in the rules: the two hours of life that a leak must have are a minute."""
@@ -114,15 +117,13 @@ def running(folder: Path) -> Iterator[Stack]:
         receiver = stack.enter_context(_receiver(told))
         shops = [(free_port(), free_port()) for _ in range(2)]
         _leaky, clean = (_shop(stack, folder, *ports) for ports in shops)
-        managers = [_alertmanager(stack, folder, name, receiver) for name in ("alertmanager", "alertmanager.webhook")]
-        prometheus = _prometheus(stack, folder, [own for _, own in shops], managers)
-        for port, _ in shops:
-            until(lambda port=port: _is_up(f"http://127.0.0.1:{port}/"), "the shop is open")  # type: ignore[misc]
-        over = threading.Event()
-        stack.callback(over.set)
-        _shop_on(over, shops[0][0], leaks=True)
-        _shop_on(over, shops[1][0], leaks=False)
         own = [f"127.0.0.1:{own_port}" for _, own_port in shops]
+        addresses = [*(f"127.0.0.1:{port}/" for port, _ in shops), *(f"{one}/metrics" for one in own)]
+        until(lambda: all(_is_up(f"http://{address}") for address in addresses), "the shops are open")
+        managers = [_alertmanager(stack, folder, name, receiver) for name in ("alertmanager", "alertmanager.webhook")]
+        prometheus = _prometheus(stack, folder, own, managers)
+        stack.enter_context(_shopping(shops[0][0], leaks=True))
+        stack.enter_context(_shopping(shops[1][0], leaks=False))
         yield Stack(prometheus, managers[0], own[0], own[1], told, lambda: _end(clean))
 
 
@@ -148,13 +149,24 @@ def _start(stack: contextlib.ExitStack, log: Path, command: list[str], **environ
     return process
 
 
+def _started(stack: contextlib.ExitStack, log: Path, command: list[str], url: str) -> None:
+    """A server that answers at its URL, or what it said as it ended."""
+    process = _start(stack, log, command)
+
+    def is_ready() -> bool:
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        return _is_up(url)
+
+    until(is_ready, f"{command[0]} is ready")
+
+
 def _shop(stack: contextlib.ExitStack, folder: Path, port: int, own_port: int) -> subprocess.Popen[bytes]:
     path = os.pathsep.join([str(ROOT / "examples" / "leaky_shop"), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", APP, str(port), str(own_port)]
     return _start(stack, folder / f"shop-{port}.log", command, PYTHONPATH=path, MEMLEAK_TOKEN=TOKEN)
 
 
-def _prometheus(stack: contextlib.ExitStack, folder: Path, ports: list[int], managers: list[str]) -> str:
+def _prometheus(stack: contextlib.ExitStack, folder: Path, targets: list[str], managers: list[str]) -> str:
     """deploy/'s own, but for times and addresses."""
     rules = folder / "rules"
     rules.mkdir()
@@ -162,9 +174,7 @@ def _prometheus(stack: contextlib.ExitStack, folder: Path, ports: list[int], man
         (rules / path.name).write_text(quicker(path.read_text(encoding="utf-8")), encoding="utf-8")
     config = load(DEPLOY / "prometheus" / "prometheus.yml")
     config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
-    config["scrape_configs"] = [
-        {**config["scrape_configs"][0], "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}]}
-    ]
+    config["scrape_configs"] = [{**config["scrape_configs"][0], "static_configs": [{"targets": targets}]}]
     addresses = [manager.removeprefix("http://") for manager in managers]
     config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": addresses}]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -174,8 +184,7 @@ def _prometheus(stack: contextlib.ExitStack, folder: Path, ports: list[int], man
         f"--web.listen-address={url.removeprefix('http://')}", "--log.level=warn",
         "--rules.alert.resend-delay=1s",
     ]  # fmt: skip
-    _start(stack, folder / "prometheus.log", command)
-    until(lambda: _is_up(f"{url}/-/ready"), "Prometheus is ready")
+    _started(stack, folder / "prometheus.log", command, f"{url}/-/ready")
     return url
 
 
@@ -196,8 +205,7 @@ def _alertmanager(stack: contextlib.ExitStack, folder: Path, name: str, receiver
         str(ALERTMANAGER), f"--config.file={config}", f"--storage.path={folder / name}", "--cluster.listen-address=",
         f"--web.listen-address={url.removeprefix('http://')}",
     ]  # fmt: skip
-    _start(stack, folder / f"{name}.log", command)
-    until(lambda: _is_up(f"{url}/-/ready"), "Alertmanager is ready")
+    _started(stack, folder / f"{name}.log", command, f"{url}/-/ready")
     return url
 
 
@@ -211,7 +219,7 @@ def _receiver(told: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(b"ok")
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_arguments: object) -> None:
             """Nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -225,21 +233,29 @@ def _receiver(told: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
         server.server_close()
 
 
-def _shop_on(over: threading.Event, port: int, *, leaks: bool) -> None:
+@contextlib.contextmanager
+def _shopping(port: int, *, leaks: bool) -> Iterator[None]:
     """Requests until it is over; what leaks, leaks by the clock: a busy machine makes it late, not slower."""
+    over = threading.Event()
 
-    def visit() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        begun, sent = time.monotonic(), 0
-        while not over.wait(0.01):
-            try:
-                if leaks and sent * AGENT_BYTES < (time.monotonic() - begun) * LEAK_BYTES_PER_S:
-                    sent += 1
-                    connection.request("POST", "/visits?page=home", headers={"user-agent": "x" * AGENT_BYTES})
-                else:
-                    connection.request("GET", "/products")
-                connection.getresponse().read()
-            except (OSError, http.client.HTTPException):
-                connection.close()
+    def shop() -> None:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            begun, sent = time.monotonic(), 0
+            while not over.wait(0.01):
+                try:
+                    if leaks and sent * AGENT_BYTES < (time.monotonic() - begun) * LEAK_BYTES_PER_S:
+                        sent += 1
+                        connection.request("POST", "/visits?page=home", headers={"user-agent": "x" * AGENT_BYTES})
+                    else:
+                        connection.request("GET", "/products")
+                    connection.getresponse().read()
+                except (OSError, http.client.HTTPException):
+                    connection.close()
 
-    threading.Thread(target=visit, daemon=True).start()
+    thread = threading.Thread(target=shop)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

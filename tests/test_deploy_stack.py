@@ -1,6 +1,6 @@
 """deploy/ as it runs: a real Prometheus and a real Alertmanager watch the leaky example shop, and tell of it.
 
-Time in the rules runs a hundred times as fast; everything else is what is shipped. It takes a minute and a half.
+Time in the rules runs 120 times as fast; everything else is what is shipped. It takes a minute and a half.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
-pytest.importorskip("yaml", reason="needs PyYAML")
-
-from deploy_support import ALERTMANAGER, DEPLOY, PROMETHEUS, TOKEN, Stack, answer, running
-from fleet_support import until
+from deploy_support import ALERTMANAGER, DEBIANS_TEMPLATE, DEPLOY, ROOT, TOKEN, Stack, answer, quicker, running
+from fleet_support import PROMETHEUS, until
+from test_docs import blocks
 
 pytestmark = [
     pytest.mark.skipif(PROMETHEUS is None, reason="needs the program prometheus: apt-get install prometheus"),
+    pytest.mark.skipif(ALERTMANAGER is None, reason="needs Debian's program prometheus-alertmanager"),
     pytest.mark.skipif(
-        ALERTMANAGER is None, reason="needs the program prometheus-alertmanager: apt-get install prometheus-alertmanager"
+        str(ALERTMANAGER).endswith("prometheus-alertmanager") and not DEBIANS_TEMPLATE.exists(),
+        reason=f"Debian's prometheus-alertmanager needs its {DEBIANS_TEMPLATE}",
     ),
     pytest.mark.skipif(
         any(importlib.util.find_spec(name) is None for name in ("aiosqlite", "prometheus_client", "scipy", "uvicorn")),
@@ -52,11 +52,21 @@ def look(instance: str, what: str, method: str = "GET") -> Any:
         return json.load(got)
 
 
+def read_some(instance: str) -> None:
+    def has_some() -> bool:
+        try:
+            return len(look(instance, "history")["readings"]) > 4
+        except OSError:  # its port opens with the first reading
+            return False
+
+    until(has_some, "the monitor has readings")
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running(tmp_path_factory.mktemp("stack")) as stack:
         for instance in (stack.leaky, stack.clean):
-            until(lambda instance=instance: len(look(instance, "history")["readings"]) > 4, "readings")  # type: ignore[misc]
+            read_some(instance)
             look(instance, "leaks")
             look(instance, "growth")
             look(instance, "gc-collect?generation=2&force=true", "POST")
@@ -69,8 +79,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_the_leak_alone_is_found(stack: Stack) -> None:
-    fired = stack.ask("query", query='count by (alertname, instance) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
+    fired = stack.ask("query", query='count_over_time(ALERTS{alertstate="firing"}[1h])')
     names = {(one["metric"]["alertname"], one["metric"].get("instance")) for one in fired["result"]}
+    # Prometheus takes five seconds for the first look at its targets, which are ten minutes here.
+    names.discard(("MonitorAbsent", None))
     assert {name for name, instance in names if instance != stack.leaky} == set()
     assert {"MemoryLeak", "MemoryLimitForecast"} <= {name for name, _ in names}
     assert {name for name, _ in names} <= {
@@ -148,9 +160,20 @@ QUERIES = [
 @pytest.mark.parametrize("query", QUERIES)
 def test_each_query_of_the_dashboard_is_answered(stack: Stack, query: str) -> None:
     asked = query.replace("$job", "shop").replace("$instance", ".*").replace("$__rate_interval", "30s")
-    found = stack.ask("query", query=asked)["result"]
-    assert found, f"nothing: {asked}"
-    assert any(not math.isnan(float(one["value"][1])) for one in found)
+
+    def is_answered() -> bool:
+        found = stack.ask("query", query=asked)["result"]
+        return any(not math.isnan(float(one["value"][1])) for one in found)
+
+    # A quarter of an hour is some seconds here, in which a busy machine samples no request.
+    until(is_answered, f"an answer to {asked}")
+
+
+def test_each_query_of_the_guide_is_answered(stack: Stack) -> None:
+    for query in "".join(blocks(ROOT / "docs" / "observability.md", "promql")).splitlines():
+        found = stack.ask("query", query=quicker(query))["result"]
+        # a leak and endpoints are there; no jump, and no collection that takes half a second
+        assert bool(found) == ("deriv" in query or "topk" in query), query
 
 
 def test_the_dashboards_variables_are_filled(stack: Stack) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser_support import CHROMIUM, Browser, browser
+from browser_support import CHROMIUM, CONTRASTS, Browser, browser
 from monitor_support import PREFIX, Served, served
 
 pytestmark = [
@@ -57,34 +57,6 @@ SHOP = (
 ).replace("ODD", ODD)
 
 LOADED = "document.querySelectorAll('#endpoint-rows tr').length > 0"
-
-CONTRASTS = """
-(() => {
-  const channels = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
-  const light = ([r, g, b]) => [r, g, b]
-    .map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
-  const ground = (one) => {
-    for (let at = one; at; at = at.parentElement) {
-      const found = channels(getComputedStyle(at).backgroundColor);
-      if (found.length === 3 || found[3] === 1) return found;
-    }
-    return [255, 255, 255];
-  };
-  const poor = [];
-  let seen = 0;
-  for (const one of document.querySelectorAll("body *")) {
-    const isText = [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-    if (!isText || !one.getClientRects().length || one.disabled) continue;
-    const style = getComputedStyle(one);
-    const levels = [light(channels(one.closest("svg") ? style.fill : style.color)), light(ground(one))].sort();
-    const ratio = (Math.max(...levels) + 0.05) / (Math.min(...levels) + 0.05);
-    seen += 1;
-    if (ratio < 4.5) poor.push([one.tagName, one.textContent.slice(0, 40), ratio]);
-  }
-  return [seen, poor];
-})()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +208,8 @@ def test_without_the_server_it_says_so_and_asks_less_often(chromium: Browser, ad
 def test_the_token_is_asked_for_and_kept_in_this_tab_alone(chromium: Browser, tmp_path: Path) -> None:
     options = f"token='secret', prefix='/ops/memory', {OPTIONS}"
     with served(tmp_path, source=SHOP, options=options) as server, visited(server):
-        with chromium.page(f"http://127.0.0.1:{server.port}/ops/memory") as page:
+        address = f"http://127.0.0.1:{server.port}/ops/memory"
+        with chromium.page(address) as page:
             page.until("!document.getElementById('door').hidden")
             assert page.value("document.getElementById('figures').hidden")
             assert page.value("document.activeElement.id") == "token"
@@ -267,7 +240,8 @@ def _enter(page: Any, token: str) -> None:
 def test_each_worker_has_a_curve_of_its_own(chromium: Browser, tmp_path: Path) -> None:
     command = ("uvicorn", "app:app", "--workers=2", "--log-level=warning", "--port={port}", "--timeout-keep-alive=0")
     with served(tmp_path, *command, source=SHOP, options=OPTIONS) as server, visited(server):
-        with chromium.page(f"http://127.0.0.1:{server.port}{PREFIX}/") as page:
+        address = f"http://127.0.0.1:{server.port}{PREFIX}/"
+        with chromium.page(address) as page:
             page.until("document.querySelectorAll('#rss .curve').length === 2")
             page.until("!document.getElementById('workers').hidden")
             pids = page.value("[...document.querySelectorAll('#worker-choice input')].map((one) => Number(one.value))")

@@ -6,12 +6,13 @@ import sys
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
-    """Answers every POST with 200, and prints a line for each alert in it."""
+    """Answers every POST with 200, and writes a line for each alert in it."""
 
     def do_POST(self) -> None:
         told = json.loads(self.rfile.read(int(self.headers["content-length"])))
         for alert in told["alerts"]:
-            print(f"{self.path[1:]}: {alert['status']} {alert['annotations']['summary']}", flush=True)
+            sys.stdout.write(f"{self.path[1:]}: {alert['status']} {alert['annotations']['summary']}\n")
+        sys.stdout.flush()
         self.send_response(200)
         self.end_headers()
 

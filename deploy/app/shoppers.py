@@ -15,7 +15,7 @@ def main(shop: str) -> None:
             with urllib.request.urlopen(f"{shop}/search?q=kettle+{number}", timeout=10) as answer:
                 answer.read()
         except (urllib.error.URLError, OSError) as error:
-            print(f"the shop does not answer: {error}", flush=True)
+            sys.stderr.write(f"the shop does not answer: {error}\n")
             time.sleep(2)
         time.sleep(PAUSE_S)
 

@@ -3,8 +3,7 @@
 `uvicorn watched_shop:app`, with `examples/leaky_shop` on the path.
 """
 
-from shop.main import app
-
 from pytest_memleak.monitor import setup_memory_monitoring
+from shop.main import app
 
 setup_memory_monitoring(app, port=8001)

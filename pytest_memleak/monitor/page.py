@@ -33,9 +33,9 @@ _HEADERS: Final = {
 }
 
 _KINDS: Final = {
-    "css": "text/css; charset=utf-8",
-    "html": "text/html; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
+    "css": "text/css",
+    "html": "text/html",
+    "js": "text/javascript",
     "svg": "image/svg+xml",
 }
 
@@ -49,7 +49,7 @@ def add_page(router: APIRouter, monitor: Monitor) -> None:
 
 
 def _file(name: str, monitor: Monitor) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-    content = importlib.resources.files(__package__).joinpath("page", name).read_bytes()
+    content = (importlib.resources.files(__package__) / "page" / name).read_bytes()
     kind = _KINDS[name.rpartition(".")[2]]
 
     async def serve(request: Request) -> Response:

@@ -124,6 +124,7 @@ function settle(results) {
     put("state", `Updated ${clock(Date.now() / 1000)}`);
     show();
   } else {
+    workers.chosen = null; // after a restart another process answers
     put("state", `Trying again in ${Math.round(waitMs / 1000)} s`);
   }
   later(waitMs);
@@ -164,7 +165,11 @@ function show() {
     workers.chosen = pid;
     show();
   });
-  for (const curve of curves) curve.draw(workers);
+  redraw();
+}
+
+function redraw() {
+  if (workers.current) for (const curve of curves) curve.draw(workers);
 }
 
 async function countObjects(isBaseline) {
@@ -202,9 +207,9 @@ by("repeat").addEventListener("change", (event) => {
   if (event.target.checked) counted = setInterval(() => document.hidden || countObjects(false), COUNT_MS);
 });
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : poll()));
-addEventListener("resize", () => workers.current && curves.forEach((curve) => curve.draw(workers)));
+addEventListener("resize", redraw);
 for (const details of document.querySelectorAll("details")) {
-  details.addEventListener("toggle", () => workers.current && curves.forEach((curve) => curve.draw(workers)));
+  details.addEventListener("toggle", redraw);
 }
 by("forget").hidden = token === null;
 poll();

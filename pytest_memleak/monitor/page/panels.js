@@ -146,7 +146,7 @@ export function showTypes(growth) {
   ]);
   fill(by("type-rows"), rows);
   const more = growth.types.length - rows.length;
-  put("types-rest", more > 0 ? `${more} more types have grown less, or not.` : "");
+  put("types-rest", more > 0 ? `${more} more types${growth.baseline_t === null ? "" : " have grown less, or not"}.` : "");
   by("types-table").hidden = false;
 }
 

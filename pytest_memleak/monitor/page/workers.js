@@ -4,7 +4,7 @@ const MOST_WORKERS = 12;
 const MOST_POINTS = 1500;
 const GONE_MS = 300_000;
 // The one that is shown; at a restart of the server another is.
-const STALE_MS = 60_000;
+const STALE_MS = 30_000;
 
 // How often the whole window is asked for on behalf of a worker that was seen and is not the one that answers.
 const TRIES = 6;
