@@ -151,3 +151,39 @@ def test_an_exception_holds_what_it_is_made_of() -> None:
     assert [each.confidence for each in _found(source)] == [Confidence.MEDIUM]
     assert _found(source.replace(", self)", ")")) == []
     assert _found(source + "    def close(self):\n        self.error = None\n") == []
+
+
+FINALIZED = """
+import functools, weakref
+class Tracer:
+    def __init__(self, pool):
+        self.pool = pool
+        def done(): self.pool.shutdown()
+        def other(): pool.shutdown()
+        weakref.finalize(self, {given})
+    def close(self): ...
+    @staticmethod
+    def _close(pool): ...
+"""
+
+
+@pytest.mark.parametrize(
+    "given,what",
+    [
+        ("lambda: self.pool.shutdown()", "the lambda"),
+        ("self.close", "the bound method `self.close`"),
+        ("done", "the closure `done`"),
+        ("print, self", "`self` itself"),
+        ("functools.partial(print, self)", "`self` itself"),
+        ("self._close, self.pool", ""),
+        ("self.pool.shutdown", ""),
+        ("other", ""),
+        ("lambda: pool.shutdown()", ""),
+    ],
+)
+def test_a_finalizer_that_refers_to_what_it_waits_for_never_runs(given: str, what: str) -> None:
+    suspects = _found(FINALIZED.format(given=given))
+    assert [each.message.partition(" is given ")[2].partition(", which refers to self")[0] for each in suspects] == (
+        [what] if what else []
+    )
+    assert all(each.confidence is Confidence.HIGH for each in suspects)

@@ -186,3 +186,55 @@ def test_a_callback_that_a_table_keeps_is_a_listener() -> None:
     source = "WAITING = {}\ndef on_end(run_id, callback):\n    WAITING[run_id] = callback\n"
     assert [suspect.holder for suspect in _found(source)] == ["app.main.WAITING"]
     assert _found(source + "def end(run_id):\n    WAITING.pop(run_id)()\n") == []
+
+
+@pytest.mark.parametrize(
+    "lines,confidence",
+    [
+        ("atexit.register(on_done, request)", Confidence.MEDIUM),
+        ("atexit.register(shutil.rmtree, str(request.path))", Confidence.MEDIUM),
+        ("atexit.register(on_done, event=callback)", Confidence.MEDIUM),
+        ("made = start()\natexit.register(on_done, made)", Confidence.LOW),
+        ("atexit.register(on_done, 1)", None),
+        ("atexit.register(on_done, bus)", None),
+        ("if not bus.told:\n    atexit.register(on_done, request)", None),
+        ("try: made = bus.made\nexcept AttributeError: atexit.register(on_done, request)", None),
+        ("atexit.register(on_done, request)\natexit.unregister(on_done)", None),
+    ],
+)
+def test_atexit_keeps_the_arguments_of_each_call(lines: str, confidence: Confidence | None) -> None:
+    assert [each.confidence for each in _in_function(lines)] == ([confidence] if confidence else [])
+
+
+def test_what_a_process_starts_once_is_stopped_so_too() -> None:
+    assert _found("def setup_tracing(data):\n    atexit.register(on_done, data)") == []
+
+
+ADDED = "handler = logging.StreamHandler()\nlogging.getLogger().addHandler(handler)\n"
+REMOVED = "logging.getLogger().removeHandler(handler)"
+
+
+@pytest.mark.parametrize(
+    "lines,confidence",
+    [
+        (f"try: work()\nexcept E: return 1\n{REMOVED}", Confidence.MEDIUM),
+        (f"if request: return 1\n{REMOVED}", Confidence.MEDIUM),
+        (f"yield handler\n{REMOVED}", Confidence.LOW),
+        (f"try: yield handler\nexcept E: pass\n{REMOVED}", None),
+        (f"try: yield handler\nfinally: {REMOVED}", None),
+        (f"if request: return {REMOVED}\n{REMOVED}", None),
+        (f"def off(): {REMOVED}\nreturn off", None),
+        (REMOVED, None),
+    ],
+)
+def test_a_handler_that_is_taken_off_on_one_way_out_only(lines: str, confidence: Confidence | None) -> None:
+    assert [each.confidence for each in _in_function(ADDED + lines)] == ([confidence] if confidence else [])
+
+
+def test_the_way_out_is_named_and_the_name_of_the_function_says_nothing() -> None:
+    (suspect,) = _found(
+        "def test_logging(request):\n" + textwrap.indent(ADDED + f"if request: return\n{REMOVED}", "    ")
+    )
+    assert "is registered with logging.getLogger() once per call, and taken off on one way out only" in suspect.message
+    assert suspect.message.endswith("the `return` in line 9 leaves it there")
+    assert suspect.fix == "take it off in a finally"

@@ -124,6 +124,16 @@ def test_a_later_process_of_the_same_pid_is_another_one() -> None:
         TreeSampler(dataclasses.replace(own, created_s=own.created_s - 5)).read()
 
 
+def test_a_clock_that_was_set_makes_no_other_process() -> None:
+    now = 0.0
+    own = target.by_pid(os.getpid())
+    sampler = TreeSampler(dataclasses.replace(own, created_s=own.created_s + 0.5), clock=lambda: now)
+    lives = {sampler.read().readings[0].life}
+    now = 6.0  # it looks for members again
+    lives.add(sampler.read().readings[0].life)
+    assert len(lives) == 1
+
+
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the kernel gives no smaps_rollup")
 def test_what_memory_is_made_of() -> None:
     before = composition([os.getpid()])

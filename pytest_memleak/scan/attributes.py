@@ -9,6 +9,7 @@ from typing import Final
 
 from pytest_memleak.scan.borrowers import closes
 from pytest_memleak.scan.callees import last_name
+from pytest_memleak.scan.finalizers import never_runs
 from pytest_memleak.scan.lifetimes import End, Fate, fate, weightiest
 from pytest_memleak.scan.module import Module, parameters
 
@@ -26,7 +27,10 @@ def stored(module: Module, owner: ast.ClassDef, attribute: str) -> Fate:
         return Fate(end=End.HANDED)
     shown = shown_as(owner, attribute)
     uses = [
-        use for name in (attribute, *shown) for use in module.attributes.get(name, ()) if isinstance(use.ctx, ast.Load)
+        use
+        for name in (attribute, *shown)
+        for use in module.attributes.get(name, ())
+        if isinstance(use.ctx, ast.Load) and not never_runs(module, use)
     ]
     found = weightiest(_used(module, use, lineage) for use in uses if not _is_shown(module, use, shown))
     return dataclasses.replace(found, guessed=True) if single else found

@@ -16,6 +16,7 @@ from pytest_memleak.scan import routes
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.routes import Route
 from pytest_memleak.scan.store_data import is_of_tests
+from pytest_memleak.scan.store_state import state_emptied
 
 _SHRINKS: Final = frozenset({"clear", "discard", "pop", "popitem", "popleft", "remove", "difference_update"})
 _CLOSES: Final = frozenset(
@@ -119,6 +120,7 @@ def _clears(module: Module) -> Iterator[str]:
         yield from _handed(module, call)
     yield from _weakly_held(module)
     yield from _called(module)
+    yield from state_emptied(module)
     for delete in module.deletes:
         for target in delete.targets:
             if isinstance(target, ast.Subscript):

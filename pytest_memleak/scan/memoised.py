@@ -36,8 +36,6 @@ class Memo:
     bound: str
     """As written; empty where it has none."""
 
-    decorates: bool
-
 
 def caches(module: Module) -> Iterator[Suspect]:
     """The caches of `functools` that grow without a bound or hold objects."""
@@ -51,7 +49,7 @@ def _memos(module: Module) -> Iterator[Memo]:
         for decorator in function.decorator_list:
             bound = _bound(module, decorator)
             if bound is not None:
-                yield Memo(node=decorator, function=function, bound=bound, decorates=True)
+                yield Memo(node=decorator, function=function, bound=bound)
     for call in module.calls:
         # `cached = functools.lru_cache(None)(load)`, made once.
         if len(call.args) != 1 or not isinstance(call.args[0], ast.Name) or module.function(call) is not None:
@@ -60,7 +58,7 @@ def _memos(module: Module) -> Iterator[Memo]:
         bound = _bound(module, call.func) if whole or isinstance(call.func, ast.Call) else None
         given = _defined(module, call.args[0])
         if bound is not None and given is not None:
-            yield Memo(node=call, function=given, bound=bound, decorates=False)
+            yield Memo(node=call, function=given, bound=bound)
 
 
 def _defined(module: Module, name: ast.Name) -> Function | None:
@@ -192,7 +190,6 @@ def _by_arguments(module: Module, memo: Memo, given: list[ast.arg]) -> Iterator[
         confidence=Confidence.MEDIUM if told else Confidence.LOW,
         fix="bound it: functools.lru_cache(maxsize=…)",
         holder=f"{module.name}.{function.name}" if module.name else function.name,
-        fixable=memo.decorates and _is_of_functools(module, memo.node),
     )
 
 
@@ -227,10 +224,6 @@ def _is_kept_by_self(value: ast.expr) -> bool:
     else:
         return False
     return isinstance(held, ast.Attribute) and isinstance(held.value, ast.Name) and held.value.id == "self"
-
-
-def _is_of_functools(module: Module, decorator: ast.expr) -> bool:
-    return module.dotted(decorator).startswith("functools.")
 
 
 def _gives(function: Function) -> bool:

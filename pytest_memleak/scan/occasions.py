@@ -61,6 +61,8 @@ def is_guarded(module: Module, call: ast.Call) -> bool:
     function = module.function(call)
     below: ast.AST = call
     for above in module.above(call):
+        if isinstance(above, ast.ExceptHandler) and above.type is not None and _is_missing(module, above.type):
+            return True
         if isinstance(above, ast.If) and below is not above.test and _is_flag(module, above.test, function):
             return True
         for statement in _before(above, below):
@@ -74,6 +76,11 @@ def is_guarded(module: Module, call: ast.Call) -> bool:
             return False
         below = above
     return False
+
+
+def _is_missing(module: Module, caught: ast.expr) -> bool:
+    """Whether an `except` is about what is not there yet: it is made when first asked for."""
+    return module.dotted(caught) in ("LookupError", "KeyError", "AttributeError", "NameError")
 
 
 def _before(above: ast.AST, below: ast.AST) -> Iterator[ast.stmt]:

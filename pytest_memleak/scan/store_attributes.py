@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,6 +11,8 @@ from pytest_memleak.scan.containers import Kind, Store, assigned, kind_made_by, 
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.store_owners import comes_from_class, family, lives_for_good, lives_on
 
+_MODELS: Final = re.compile(r"(Model|Schema|Settings|Config|Struct|Document|Table|TypedDict|NamedTuple|Protocol)$|^$")
+_OF_MODELS: Final = frozenset({"pydantic", "pydantic_settings", "msgspec", "sqlmodel", "attr", "attrs", "dataclasses"})
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -64,7 +67,8 @@ def class_attributes(module: Module, owner: ast.ClassDef) -> Iterator[Store]:
             _is_own(use) and isinstance(use.ctx, ast.Store) for use in sure if isinstance(use, ast.Attribute)
         )
         # A model's field is copied for every object.
-        if shadowed or (isinstance(node, ast.AnnAssign) and owner.bases and not _is_of_class(node.annotation)):
+        field = isinstance(node, ast.AnnAssign) and not _is_of_class(node.annotation) and _may_be_model(module, owner)
+        if shadowed or field:
             sure = [use for use in sure if not _is_own(use)]
         if sure:
             yield Store(
@@ -77,6 +81,20 @@ def class_attributes(module: Module, owner: ast.ClassDef) -> Iterator[Store]:
                 doubtful=tuple(doubtful),
                 unless=_facts(module, owner, target.id),
             )
+
+
+def _may_be_model(module: Module, owner: ast.ClassDef) -> bool:
+    """Whether a class may make fields of its annotated attributes, as those of pydantic do: a base of another file
+    says so by its name, or the class by further fields, or the file by what it imports."""
+    if not owner.bases:
+        return False
+    if owner.decorator_list or owner.keywords or any(map(_MODELS.search, module.class_bases(owner))):
+        return True
+    if any(isinstance(item, ast.AnnAssign) and kind_of(module, item.value) is None for item in owner.body):
+        return True
+    if any(isinstance(item, _FUNCTIONS) and item.name == "__init__" for item in owner.body):
+        return False
+    return any(origin.partition(".")[0] in _OF_MODELS for origin in module.imports.values())
 
 
 def _is_of_class(annotation: ast.expr) -> bool:

@@ -197,19 +197,20 @@ def only_on_success(module: Module, growth: ast.AST, evicting: Sequence[ast.expr
         )
         if not by_key or module.function(use) is not function or use.lineno <= start:
             return False
-        if _is_safe(module, use, function):
+        if is_safe(module, use, function):
             return False
     end = min(use.lineno for use in evicting)
     return any(
         isinstance(node, ast.Await | ast.Yield)
         and start < node.lineno < end
         and module.function(node) is function
-        and not _is_caught(module, node, function)
+        and not is_caught(module, node, function)
         for node in ast.walk(function)
     )
 
 
-def _is_safe(module: Module, use: ast.AST, function: ast.AST) -> bool:
+def is_safe(module: Module, use: ast.AST, function: ast.AST) -> bool:
+    """Whether a use stands where it is reached whatever raises: in a `finally`, an `except`, a callback."""
     below = use
     for above in module.above(use):
         if above is function:
@@ -222,7 +223,8 @@ def _is_safe(module: Module, use: ast.AST, function: ast.AST) -> bool:
     return False
 
 
-def _is_caught(module: Module, node: ast.AST, function: ast.AST) -> bool:
+def is_caught(module: Module, node: ast.AST, function: ast.AST) -> bool:
+    """Whether what raises at a node is caught in its own function."""
     below = node
     for above in module.above(node):
         if above is function:

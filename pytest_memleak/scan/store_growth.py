@@ -278,6 +278,7 @@ def _suspect(module: Module, growth: Growth, *, late: bool) -> Suspect:
         message=message,
         driver=Driver.INSTANCE if per_object else Driver.CALL,
         confidence=confidence,
+        fix="take it out in a finally" if late else "",
         holder=store.holder,
         unless=store.unless,
     )

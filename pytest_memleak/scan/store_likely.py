@@ -40,7 +40,7 @@ def outlives_entries(
     if not named:
         return None
     attribute = store.holder.rpartition(".")[2]
-    if named & forgets(owner, attribute):
+    if named & forgets(module, owner, attribute):
         return Confidence.MEDIUM
     if is_data_name(owner.name):
         return None  # an object per request, session, message …

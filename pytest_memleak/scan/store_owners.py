@@ -88,25 +88,34 @@ def lives_on(module: Module, owner: ast.ClassDef) -> bool:
     return not is_passing(module, owner)
 
 
-def forgets(owner: ast.ClassDef, attribute: str) -> set[str]:
+def forgets(module: Module, owner: ast.ClassDef, attribute: str) -> set[str]:
     """The names of the keys that the class takes out of its other containers one by one; an object that does so
     outlives what the keys stand for."""
-    found: set[str] = set()
-    for node in within(owner, nested=True):
-        key: ast.expr | None = None
-        held: ast.expr | None = None
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr in _BY_KEY
-            and node.args
-        ):
-            key, held = node.args[0], node.func.value
-        elif isinstance(node, ast.Delete) and isinstance(node.targets[0], ast.Subscript):
-            key, held = node.targets[0].slice, node.targets[0].value
-        if isinstance(held, ast.Attribute) and isinstance(held.value, ast.Name) and held.attr != attribute:
-            found |= {name for name in (key_name(key),) if name}
-    return found
+    taken: list[tuple[ast.expr, ast.expr]] = []
+    for use in (use for name in _BY_KEY for use in module.attributes.get(name, ())):
+        call = module.up[use]
+        if isinstance(call, ast.Call) and call.func is use and call.args:
+            taken.append((call.args[0], use.value))
+    for delete in module.deletes:
+        target = delete.targets[0]
+        if isinstance(target, ast.Subscript):
+            taken.append((target.slice, target.value))
+    return {
+        key_name(key)
+        for key, held in taken
+        if isinstance(held, ast.Attribute)
+        and isinstance(held.value, ast.Name)
+        and held.attr != attribute
+        and key_name(key)
+        and _is_inside(module, held, owner)
+    }
+
+
+def _is_inside(module: Module, node: ast.AST, owner: ast.ClassDef) -> bool:
+    scope = module.scope(node)
+    while scope is not owner and not isinstance(scope, ast.Module):
+        scope = module.scope(scope)
+    return scope is owner
 
 
 def key_name(key: ast.expr | None) -> str:

@@ -1,8 +1,8 @@
 """Containers that outlive a call, and every place that names one.
 
 A store is a module's global, a class attribute, a function's attribute, a mutable default, the closure of a
-decorator, or an attribute of an object made at module level. Only the plain containers of Python are looked at: one
-that bounds itself (`LRUCache`, `WeakSet`, `deque(maxlen=…)`) is none of them.
+decorator, an attribute of an object made at module level, or one of an application's state. Only the plain containers
+of Python are looked at: one that bounds itself (`LRUCache`, `WeakSet`, `deque(maxlen=…)`) is none of them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 from pytest_memleak.scan.containers import Store, assigned, kind_of
 from pytest_memleak.scan.module import Function, Module, parameters, within
 from pytest_memleak.scan.store_attributes import class_attributes, instance_attributes
+from pytest_memleak.scan.store_state import state_attributes
 
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -28,6 +29,7 @@ def stores(module: Module) -> Iterator[Store]:
         yield from _defaults(module, function)
         yield from _closures(module, function)
     yield from _function_attributes(module)
+    yield from state_attributes(module)
 
 
 def _globals(module: Module) -> Iterator[Store]:

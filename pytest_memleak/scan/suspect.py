@@ -27,4 +27,3 @@ class Suspect:
 
     holder: str = ""
     unless: tuple[str, ...] = ()
-    fixable: bool = False

@@ -12,6 +12,8 @@ from pytest_memleak.scan.callees import calls_of_maker, last_name
 from pytest_memleak.scan.lifetimes import End, Fate, fate
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.occasions import is_called
+from pytest_memleak.scan.parked import parked
+from pytest_memleak.scan.store_likely import SURENESS
 from pytest_memleak.scan.suspect import Suspect
 
 
@@ -65,6 +67,8 @@ def suspects(module: Module, made: Iterable[Made]) -> Iterator[Suspect]:
         elif end.end is End.STORED and one.on_self:
             place = (module.class_of(one.call), end.name)
             suspect = _stored(module, one, end.name)
+        elif end.end is End.HANDED and one.fate is None:
+            place, suspect = (None, ""), _parked(module, one)
         elif end.end is End.CLOSED and one.fate is None:
             place, suspect = (None, ""), _closed_halfway(module, one)
         else:
@@ -101,6 +105,23 @@ def _lost(module: Module, made: Made, end: Fate) -> Suspect:
         confidence=_how_sure(made, end, once=once),
         fix=made.fix,
         unless=made.unless,
+    )
+
+
+def _parked(module: Module, made: Made) -> Suspect | None:
+    found = parked(module, made.call)
+    if found is None:
+        return None
+    growth, kept = found
+    return Suspect(
+        node=made.call,
+        message=f"{made.noun} from `{written(module, made.call)}` is kept in `{growth.store.name}`, which nothing "
+        f"empties, and nothing {made.closing} before the process ends: every call leaves one open",
+        driver=Driver.CALL,
+        confidence=min(_less(made.confidence), kept.confidence, key=SURENESS.index),
+        fix=made.fix,
+        holder=growth.store.holder,
+        unless=kept.unless,
     )
 
 

@@ -14,6 +14,10 @@ from pytest_memleak.watch.target import Target
 # Walking all processes of a machine for their parents takes some milliseconds; a process that ends is noticed at once.
 _LOOK_AGAIN_S: Final = 5.0
 
+# A creation time is told from the boot time, which the kernel derives from the clock: it moves by some hundredths of a
+# second, and by more when the clock is set.
+_CLOCK_S: Final = 2.0
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
@@ -89,14 +93,15 @@ class TreeSampler:
 
     def _look(self, now: float) -> None:
         try:
-            root = psutil.Process(self._target.pid)
-            if root.create_time() != self._target.created_s:
+            root = self._members[0] if self._members else psutil.Process(self._target.pid)
+            if not root.is_running() or abs(root.create_time() - self._target.created_s) > _CLOCK_S:
                 raise Gone(f"process {self._target.pid} has ended")
-            known = {(process.pid, process.create_time()): process for process in self._members if process.is_running()}
             found = [root, *root.children(recursive=True)]
         except psutil.NoSuchProcess:
             raise Gone(f"process {self._target.pid} has ended") from None
-        self._members = [known.get((process.pid, process.create_time()), process) for process in _alive(found)]
+        # The same objects as before: each remembers its creation time, which read anew may be another by the clock.
+        known = {process: process for process in self._members}
+        self._members = [known.get(process, process) for process in _alive(found)]
         self._looked_s = now
 
 

@@ -7,16 +7,21 @@ import dataclasses
 import os
 import shlex
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from pytest_memleak.model_watch import WatchResult
-from pytest_memleak.soak.tree import StartError, Tree
+from pytest_memleak.soak.tree import Exit, StartError, Tree
 from pytest_memleak.watch import act, target
 from pytest_memleak.watch.monitor_url import MonitorSampler
 from pytest_memleak.watch.plan import Plan, WatchError
 from pytest_memleak.watch.sampling import TreeSampler
 from pytest_memleak.watch.target import Target
+
+# A keeper tells the end of its command within milliseconds; a loaded machine takes some hundred times as long.
+_WORD_S: Final = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +99,17 @@ def _started(command: tuple[str, ...]) -> Iterator[Tree]:
         try:
             yield tree
         except (target.TargetError, WatchError):
-            # It has ended: the keeper's word of it may be on its way.
-            ended = tree.stop()
+            ended = _end_of(tree)
             tail = tree.log_tail()
             raise StartError(
                 f"`{shlex.join(command)}` {ended.words} at once" + (f"; its last lines:\n{tail}" if tail else "")
             ) from None
     log.unlink(missing_ok=True)
+
+
+def _end_of(tree: Tree) -> Exit:
+    """How a command that is gone has ended: the keeper's word of it may be on its way."""
+    until = time.monotonic() + _WORD_S
+    while (ended := tree.poll()) is None and time.monotonic() < until:
+        time.sleep(0.01)
+    return ended or tree.stop()

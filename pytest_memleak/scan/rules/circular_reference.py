@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from pytest_memleak.model_scan import Confidence, Driver
 from pytest_memleak.scan import occasions
+from pytest_memleak.scan.finalizers import pinned_by
 from pytest_memleak.scan.module import Function, Module
 from pytest_memleak.scan.store_data import is_of_tests
 from pytest_memleak.scan.suspect import Suspect
@@ -35,6 +36,7 @@ _COST: Final = "only the garbage collector frees them, late and all at once"
 
 def find(module: Module) -> Iterator[Suspect]:
     """Every cycle that the file makes and never breaks, one per function and attribute."""
+    yield from _of_finalizers(module)
     for function, links in _by_function(module).items():
         links.sort(key=lambda link: (link[0].lineno, link[0].col_offset))
         for suspect in (
@@ -44,6 +46,26 @@ def find(module: Module) -> Iterator[Suspect]:
         ):
             # What a test makes ends with it, late or not.
             yield dataclasses.replace(suspect, confidence=Confidence.LOW) if is_of_tests(module) else suspect
+
+
+def _of_finalizers(module: Module) -> Iterator[Suspect]:
+    """The finalizers that keep alive what they wait for the end of; these even the garbage collector never frees."""
+    for use in (*module.attributes.get("finalize", ()), *module.names.get("finalize", ())):
+        call = module.up[use]
+        if not isinstance(call, ast.Call) or call.func is not use or module.function(call) is None:
+            continue
+        what = pinned_by(module, call)
+        if what:
+            watched = ast.unparse(call.args[0])
+            per_object = occasions.is_self(module, call.args[0])
+            yield Suspect(
+                node=call,
+                message=f"weakref.finalize({watched}, …) is given {what}, which refers to {watched}: the list of "
+                f"finalizers keeps it alive until the process ends, and the finalizer never runs before",
+                driver=Driver.INSTANCE if per_object else Driver.CALL,
+                confidence=Confidence.LOW if is_of_tests(module) else Confidence.HIGH,
+                fix=f"give it what it needs instead of {watched}: weakref.finalize({watched}, pool.shutdown)",
+            )
 
 
 def _by_function(module: Module) -> dict[Function, Links]:

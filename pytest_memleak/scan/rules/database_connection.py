@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pytest_memleak.model_scan import Confidence
-from pytest_memleak.scan import clients
+from pytest_memleak.scan import clients, connects
 from pytest_memleak.scan.borrowers import words
 from pytest_memleak.scan.callees import last_name
 from pytest_memleak.scan.module import Function, Module
@@ -131,9 +131,13 @@ def _connection(module: Module, call: ast.Call, name: str) -> Made | None:
         if (origin in _DRIVERS or origin.endswith(".sqlite3")) and _is_imported(module, func):
             commits = origin.rpartition(".")[2] in _COMMITTING
             return Made(call=call, noun="a connection", on_success=Confidence.LOW, commits=commits)
-        if isinstance(func, ast.Attribute) and _ends_in(func.value, _CONNECTED) and _is_used(module, call):
+        if not isinstance(func, ast.Attribute):
+            return None
+        named = _ends_in(func.value, _CONNECTED) and _is_used(module, call)
+        if named or connects.is_queried(module, call):
             return Made(call=call, noun="a connection", confidence=Confidence.MEDIUM)
-    elif name in _GIVING and isinstance(func, ast.Attribute):
+        return connects.connected_client(module, call)
+    if name in _GIVING and isinstance(func, ast.Attribute):
         if _ends_in(func.value, frozenset({"pool"})) and _is_used(module, call):
             # What a pool has lent out and nobody gives back is missing there, until it has none left.
             sure = Confidence.MEDIUM

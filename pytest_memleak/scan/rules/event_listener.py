@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pytest_memleak.model_scan import Confidence, Driver
-from pytest_memleak.scan import occasions
+from pytest_memleak.scan import occasions, taken_off
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.store_growth import leaks
 from pytest_memleak.scan.suspect import Suspect
@@ -18,39 +18,16 @@ PATTERN: Final = "event_listener"
 NOT_REPORTED: Final[tuple[str, ...]] = (
     "a listener registered at module level, once per process",
     "a registration whose result is kept or returned: it may be the way to unsubscribe",
-    "a verb whose counterpart (unsubscribe, remove_listener, removeHandler, disconnect, …) is used in the same file",
+    (
+        "a verb whose counterpart (unsubscribe, remove_listener, removeHandler, …) is used in the same file,"
+        " on every way out where it is the same function"
+    ),
     "a listener on self, on what self made itself, or on an object made in the same call: they end together",
     "a registration behind a guard such as `if not logger.handlers`, or in a class made once",
     "functions that run once by their name: setup…, configure…, install…, create_app, main, startup, lifespan",
     "blinker's and Django's signals without weak=False: they hold their receivers weakly",
     "a callback that is the caller's own argument and is registered with a bus: who gave it takes it off",
 )
-
-_LISTENER: Final = ("remove_listener", "removeListener", "remove_event_listener", "unregister_listener", "off")
-_OBSERVER: Final = ("remove_observer", "removeObserver", "unregister_observer", "unobserve", "detach")
-
-# What registers a listener, and what takes it off again.
-_VERBS: Final[dict[str, tuple[str, ...]]] = {
-    "subscribe": ("unsubscribe", "remove_subscriber", "unregister_subscriber", "dispose"),
-    "add_subscriber": ("unsubscribe", "remove_subscriber"),
-    "register_subscriber": ("unsubscribe", "unregister_subscriber"),
-    "add_listener": _LISTENER,
-    "addListener": _LISTENER,
-    "add_event_listener": _LISTENER,
-    "addEventListener": (*_LISTENER, "removeEventListener"),
-    "register_listener": (*_LISTENER, "unregister_listeners", "deregister_listener"),
-    "register_listeners": (*_LISTENER, "unregister_listeners", "remove_listeners"),
-    "add_observer": _OBSERVER,
-    "addObserver": _OBSERVER,
-    "register_observer": _OBSERVER,
-    "add_event_handler": ("remove_event_handler", "removeEventHandler", "off"),
-    "on_event": ("off", "off_event", "remove_listener", "remove_event_handler"),
-    "on": ("off", "remove_listener", "removeListener"),
-    "addHandler": ("removeHandler",),
-    "connect": ("disconnect", "disconnect_all"),
-    "atexit.register": ("atexit.unregister",),
-    "event.listen": ("event.remove",),
-}
 
 # Verbs that mean other things too ask for a receiver of such a name.
 _BUS: Final = re.compile(
@@ -81,18 +58,21 @@ def find(module: Module) -> Iterator[Suspect]:
         if not verb or not _is_dropped(module, call, verb):
             continue
         function = module.function(call)
-        if function is None or _is_taken_off(module, verb):
+        late = taken_off.leaves_out(module, call, verb)
+        if function is None or (late is None and taken_off.is_taken_off(module, verb)):
             continue
         source, given = _parts(call, verb)
         listener = _listener(module, call, verb, given)
         if listener is None or (source is not None and not _outlives(module, call, verb, source)):
             continue
-        if occasions.runs_once(module, call) or occasions.is_guarded(module, call):
+        # Who takes it off expects to be called again, whatever its name.
+        if (late is None and occasions.runs_once(module, call)) or occasions.is_guarded(module, call):
             continue
         holder = "atexit" if source is None else module.dotted(source)
         if (function, holder) not in seen:
             seen.add((function, holder))
-            yield _suspect(module, call, holder, source, listener)
+            suspect = _suspect(module, call, holder, source, listener)
+            yield suspect if late is None else taken_off.weakened(suspect, late)
 
 
 def _is_dropped(module: Module, call: ast.Call, verb: str) -> bool:
@@ -111,25 +91,12 @@ def _verb(module: Module, call: ast.Call) -> str:
         if dotted == "atexit.register":
             return "atexit.register"
         return "event.listen" if dotted in ("sqlalchemy.event.listen", "event.listen") else ""
-    if name not in _VERBS or not isinstance(function, ast.Attribute):
+    if name not in taken_off.VERBS or not isinstance(function, ast.Attribute):
         return ""
     last = module.dotted(function.value).removesuffix("()").rpartition(".")[2]
     if name in ("on", "on_event") and not _BUS.search(last):
         return ""
     return name
-
-
-def _is_taken_off(module: Module, verb: str) -> bool:
-    for name in _VERBS[verb]:
-        owner, _, attribute = name.rpartition(".")
-        for use in module.attributes.get(attribute, ()):
-            if not owner or module.dotted(use).endswith(name):
-                return True
-        if not owner and name in module.names:
-            return True
-    if "finalize" not in module.attributes and "finalize" not in module.names:
-        return False
-    return any("unregister" in name or "unsubscribe" in name for name in module.names)
 
 
 def _parts(call: ast.Call, verb: str) -> tuple[ast.expr | None, list[ast.expr]]:
@@ -145,6 +112,8 @@ def _parts(call: ast.Call, verb: str) -> tuple[ast.expr | None, list[ast.expr]]:
 
 def _listener(module: Module, call: ast.Call, verb: str, given: list[ast.expr]) -> tuple[str, Confidence] | None:
     """What is registered, in words; None where it is no listener, or not this code's to take off."""
+    if verb == "atexit.register" and _pinned(module, call):
+        return _pinned(module, call)
     waiting = list(reversed(given))
     while waiting:
         argument = waiting.pop()
@@ -156,6 +125,22 @@ def _listener(module: Module, call: ast.Call, verb: str, given: list[ast.expr]) 
             found = _listener_of(module, call, verb, argument)
             if found is not None:
                 return _weighed(module, call, verb, found)
+    return None
+
+
+def _pinned(module: Module, call: ast.Call) -> tuple[str, Confidence] | None:
+    """What `atexit.register(f, data)` keeps besides its function: an argument that each call has one of its own."""
+    for argument in [*call.args[1:], *(keyword.value for keyword in call.keywords)]:
+        for node in ast.walk(argument):
+            if not isinstance(node, ast.Name):
+                continue
+            owner = module.owner(node, node.id)
+            if owner is None or isinstance(owner, ast.Module | ast.ClassDef) or node.id == "cls":
+                continue
+            # What is given differs from call to call; what is made here may be what a process starts once.
+            told = occasions.is_parameter(owner, node.id) and not occasions.is_self(module, node)
+            what = "self" if occasions.is_self(module, node) else f"`{node.id}`"
+            return f"a function with {what}", Confidence.MEDIUM if told else Confidence.LOW
     return None
 
 
