@@ -6,7 +6,6 @@ import asyncio
 import gc
 import threading
 import tracemalloc
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,10 +14,8 @@ from monitor_support import ask, scope_of
 from soak_support import until
 
 from pytest_memleak.agent.traffic import Ticket
-from pytest_memleak.model import Outcome
 from pytest_memleak.model_monitor import OTHERS, UNMATCHED, Collection, Reading, Sample
-from pytest_memleak.model_watch import Severity, Thresholds
-from pytest_memleak.monitor import judging, setup_memory_monitoring, teardown
+from pytest_memleak.monitor import setup_memory_monitoring, teardown
 from pytest_memleak.monitor.collector import Collector
 from pytest_memleak.monitor.costly import Busy, Costly
 from pytest_memleak.monitor.gc_watch import GcWatch
@@ -199,6 +196,8 @@ def test_a_sampled_request_that_ran_alone() -> None:
     monitor = setup_memory_monitoring(app, interval_s=60)
     samples: list[Sample] = []
     monitor.on_sample.append(samples.append)
+    monitor.start()
+    until(lambda: len(monitor.ring), "the first reading: before it the judge is loaded, and nothing is sampled")
     try:
         for _ in range(3):
             ask(app, scope_of("/keep"))
@@ -227,6 +226,8 @@ def test_samples_of_requests_that_overlap_are_by_steps() -> None:
     monitor = setup_memory_monitoring(app, interval_s=60)
     samples: list[Sample] = []
     monitor.on_sample.append(samples.append)
+    monitor.start()
+    until(lambda: len(monitor.ring), "the first reading: before it the judge is loaded, and nothing is sampled")
 
     async def both() -> None:
         # The light one is looked at, while the other keeps.
@@ -301,55 +302,3 @@ def test_a_stall_is_told() -> None:
     assert stalled_ms > 20
     with pytest.raises(LookupError):
         asyncio.run(Costly().run(failing))
-
-
-def lives(levels: Callable[[int], float], counts: dict[str, Callable[[int], int]], size: int = 240) -> Ring:
-    """A ring of readings every five seconds."""
-    ring = Ring(size)
-    for at in range(size):
-        finished = {name: count(at) for name, count in counts.items()}
-        ring.add(reading(1_000_000 + 5.0 * at, live=int(levels(at))), finished)
-    return ring
-
-
-def wobble(at: int) -> int:
-    """Some noise that is the same in each run, 0 to 96."""
-    return at * 7_919 % 97
-
-
-def test_growth_is_a_leak_of_the_endpoint_that_keeps() -> None:
-    requests = {
-        "GET /leaky": lambda at: 20 * at + wobble(at),
-        "GET /light": lambda at: 30 * at + 3 * wobble(at + 5),
-        "GET /slow": lambda at: 25 * at + 2 * wobble(at + 11),
-    }
-    ring = lives(lambda at: 50e6 + 20_000 * requests["GET /leaky"](at) + 100 * wobble(at + 3), requests)
-    judged = judging.judge(ring, Thresholds())
-    assert judged.verdict.outcome is Outcome.LEAK
-    assert judged.verdict.name == "live heap"
-    assert judged.verdict.severity is Severity.MEDIUM
-    assert [growth.endpoints for growth in judged.endpoints if growth.leaks] == [("GET /leaky",)]
-    whole = judged.verdict.rate.value
-    assert judged.endpoints[0].mb_per_min.value + judged.unattributed_mb_per_min >= 0.9 * whole
-    assert sum(growth.mb_per_min.value for growth in judged.endpoints[1:]) == 0
-
-
-def test_a_level_is_clean() -> None:
-    ring = lives(lambda at: 50e6 + 100 * wobble(at), {"GET /light": lambda at: 30 * at + wobble(at + 5)})
-    judged = judging.judge(ring, Thresholds())
-    assert judged.verdict.outcome is Outcome.CLEAN
-    assert not any(growth.leaks for growth in judged.endpoints)
-
-
-@pytest.mark.parametrize(
-    "levels, basis, words",
-    [([], "RSS", "no reading"), ([5] * 3, "live heap", "too few"), ([-1] * 30, "RSS", "")],
-)
-def test_too_little_to_judge(levels: list[int], basis: str, words: str) -> None:
-    ring = Ring(100)
-    for at, level in enumerate(levels):
-        ring.add(reading(at, live=level), {})
-    judged = judging.judge(ring, Thresholds())
-    assert judged.verdict.name == basis
-    assert words in judged.verdict.why
-    assert judged.endpoints == ()

@@ -22,7 +22,8 @@ from fastapi.testclient import TestClient
 from monitor_support import PREFIX, Served, ask, free_port, is_open, scope_of, served
 from soak_support import until
 
-from pytest_memleak.monitor import Monitor, setup_memory_monitoring, teardown
+from pytest_memleak.monitor import Monitor, calls, setup_memory_monitoring, teardown
+from pytest_memleak.monitor.state import Settings
 
 NAMES = {"memleak-monitor", "memleak-port", "memleak-tracing"}
 
@@ -330,7 +331,59 @@ def test_a_port_of_its_own(tmp_path: Path) -> None:
         assert running.ask(PREFIX + "/process-info")[0] == 404
         assert running.ask(PREFIX + "/process-info", port=port, **{"X-Forwarded-For": "127.0.0.1"})[0] == 403
         assert running.ask("/light", port=port)[0] == 404
+        assert running.ask("/metrics", port=port)[0] == 200
     until(lambda: not is_open(port), "the port given back")
+
+
+def test_a_port_of_its_own_without_uvicorn(
+    watch: Callable[..., Monitor], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else object())
+    port = free_port()
+    monitor = watch(FastAPI(), port=port, host="127.0.0.1", metrics=False)
+    for _ in range(3):
+        monitor.read()
+    told = capsys.readouterr().err
+    assert told.count("uvicorn") == 1
+    assert f"nothing listens on port {port}" in told
+    assert not is_open(port)
+
+
+def test_a_tracked_call_knows_of_requests(watch: Callable[..., Monitor]) -> None:
+    app = FastAPI()
+    seen: list[tuple[int, int]] = []
+
+    @app.get("/meet")
+    async def meet(last: bool = False) -> None:
+        if not last:
+            await call(app, "/meet", b"last=true")
+        seen.append(calls.REQUESTS.now())
+
+    monitor = watch(app)
+    assert calls.REQUESTS.seen is None
+    client = TestClient(app)
+    client.get("/meet?last=true")
+    client.get("/meet")
+    # Alone; the inner of two sees the outer one; the outer one is alone again, and sees that one more has begun.
+    assert seen == [(1, 0), (3, 1), (3, 0)]
+    monitor.stop()
+    assert calls.REQUESTS.seen is None
+    # What another monitor of this process has put there stays.
+    other = Monitor(Settings())
+    monitor.start()
+    other.start()
+    monitor.stop()
+    assert calls.REQUESTS.seen == other._requests_seen
+    other.stop()
+
+
+async def call(app: FastAPI, path: str, query: bytes) -> None:
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(_message: Any) -> None: ...
+
+    await app({**scope_of(path), "query_string": query}, receive, send)
 
 
 FORKED = """

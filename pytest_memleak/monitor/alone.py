@@ -23,6 +23,7 @@ REQUEST: Final = 2
 THREAD: Final = 4
 COLLECTION: Final = 8
 UNREAD: Final = 16
+TRACING: Final = 32
 
 WORDS: Final = {
     CALL: "another tracked call",
@@ -30,10 +31,11 @@ WORDS: Final = {
     THREAD: "another thread",
     COLLECTION: "a garbage collection",
     UNREAD: "a reading that failed",
+    TRACING: "tracemalloc",
 }
 """What a call shared its time with."""
 
-SPOILS: Final = THREAD | COLLECTION | UNREAD
+SPOILS: Final = THREAD | COLLECTION | UNREAD | TRACING
 """What can change the memory while a step runs; the rest only runs between one step and the next."""
 
 # A thread that wakes, takes the interpreter's lock and waits again uses 10 µs at the least (measured, 300 times);

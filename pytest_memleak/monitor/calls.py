@@ -15,7 +15,7 @@ from typing import Final
 
 from pytest_memleak.monitor import alone
 from pytest_memleak.monitor.figures import FunctionMemory
-from pytest_memleak.monitor.live import LIVE
+from pytest_memleak.monitor.live import LIVE, Traced
 from pytest_memleak.monitor.outcome import owned_bytes
 
 _CURRENT: Final[ContextVar[Call | None]] = ContextVar("pytest_memleak_call", default=None)
@@ -134,6 +134,9 @@ class Call:
     def _read(self) -> int:
         try:
             return LIVE.now()
+        except Traced:
+            self._numbers[2] |= alone.TRACING
+            return 0
         except OSError:  # no memory even for the statistics: the call itself must not fail for that
             self._numbers[2] |= alone.UNREAD
             return 0

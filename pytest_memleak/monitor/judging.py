@@ -1,14 +1,14 @@
 """What the ring of readings says: whether memory grows, how sure that is, and whose requests keep it.
 
-The same judge as from outside, and the same regression as in a soak. numpy and scipy are imported with the first
-verdict, in its thread.
+The same judge as from outside, and the same regression as in a soak. What it imports, numpy and scipy among it, is
+47 MB of the live heap that it judges: `prepare` has it imported before the first reading.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pytest_memleak.model import Outcome
@@ -18,13 +18,67 @@ from pytest_memleak.model_watch import Severity, Thresholds, Track, TrackVerdict
 from pytest_memleak.monitor.ring import Ring
 from pytest_memleak.units import MB
 
+Clock = Callable[[], float]
+
 # An hour of readings every five seconds is 720; of more each n-th, for the same time to judge.
 _MOST_READINGS: Final = 800
 
 # Of the readings under load: what a process loads with its first requests is no endpoint's growth.
 _WARM_UP: Final = 0.1
 
+# A leak takes minutes to show: a verdict each minute is soon enough for a scrape ...
+_EVERY_S: Final = 60.0
+
+# ... and where one costs more than 0.3 s, so much later that they take this share of a core.
+_SHARE: Final = 0.005
+
+# Enough for a fit, with a slope for each of the endpoints: so every part of the judge has run once.
+_TRIAL_READINGS: Final = 120
+
 _NO_READINGS: Final = "no reading has been taken yet"
+
+
+def pause_s(cost_s: float) -> float:
+    """How long after a verdict that cost so much processor time nobody but a person should ask for the next."""
+    return max(_EVERY_S, cost_s / _SHARE)
+
+
+class Cost:
+    """The processor time of a verdict, with that of the threads that numpy's algebra keeps: it may be twenty-fold.
+
+    Only the whole process has a clock for those. What the program uses meanwhile is taken off by its pace since the
+    last verdict.
+    """
+
+    def __init__(self, wall: Clock = time.monotonic, process: Clock = time.process_time) -> None:
+        self._clocks = (wall, process)
+        self._last = (wall(), process())
+
+    def of(self, work: Callable[[], object]) -> float:
+        """Do it; seconds of processor time."""
+        begun, own_s = self._now(), time.thread_time()
+        work()
+        over = self._now()
+        own_s = time.thread_time() - own_s
+        elapsed_s, used_s = begun[0] - self._last[0], begun[1] - self._last[1]
+        pace = used_s / elapsed_s if elapsed_s > 0 else 0.0
+        self._last = over
+        return max(own_s, over[1] - begun[1] - pace * (over[0] - begun[0]))
+
+    def _now(self) -> tuple[float, float]:
+        wall, process = self._clocks
+        return wall(), process()
+
+
+def prepare() -> None:
+    """Judge something, so that what is imported and kept for that is no growth of the judged process."""
+    ring = Ring(_TRIAL_READINGS)
+    for at in range(_TRIAL_READINGS):
+        uneven = at * 7_919 % 97
+        level = 50_000_000 + 20_000 * at + 100 * uneven
+        reading = Reading(t=5.0 * at, rss_bytes=level, vms_bytes=level, live_bytes=level, in_flight=0)
+        ring.add(reading, {"GET /a": 20 * at + uneven, "GET /b": 30 * at + 3 * (uneven * 31 % 97)})
+    judge(ring, Thresholds())
 
 
 def judge(ring: Ring, thresholds: Thresholds) -> Judged:

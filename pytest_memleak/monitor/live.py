@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Final
 
@@ -9,6 +10,10 @@ import psutil
 
 from pytest_memleak.probes.catalogue import Blind, Probes, native_probe
 from pytest_memleak.probes.live import live_bytes_probe
+
+
+class Traced(OSError):
+    """The bytes are not known, since tracemalloc traces."""
 
 
 class Live:
@@ -22,7 +27,12 @@ class Live:
         """What the number lacks or estimates here, in words; known after the first reading."""
 
     def now(self) -> int:
-        """Bytes that are handed out at this moment. Raises OSError where the statistics find no memory."""
+        """Bytes that are handed out at this moment.
+
+        Raises Traced while allocations are traced, another OSError where the statistics find no memory.
+        """
+        if tracemalloc.is_tracing():
+            raise Traced("under tracemalloc the allocator counts no pools, and the traces are in the C heap")
         read = self._read
         if read is None:
             read, self.caveats = _probe()

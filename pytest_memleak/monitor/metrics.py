@@ -168,6 +168,11 @@ async def _answer(send: Any, status: int, body: bytes, headers: list[tuple[bytes
     await send({"type": "http.response.body", "body": body})
 
 
+def metrics_route(monitor: Monitor) -> Route:
+    """`/metrics`, for a port of their own: a mounted app would send every scrape on to `/metrics/`."""
+    return Route(PATH, _Endpoint(monitor), include_in_schema=False)
+
+
 class _MetricsRoute(Route):
     """`/metrics`, before a route that takes every path; it gives way to one that the program adds later."""
 
@@ -189,7 +194,7 @@ def _has_metrics(app: FastAPI, but: Any = None) -> bool:
 class _Endpoint:
     """Not a function: Starlette calls an object as the ASGI app that it is."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics | Monitor) -> None:
         self._app = metrics_app(metrics)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
 from pytest_memleak.agent.traffic import Ticket
+from pytest_memleak.monitor.calls import IN_REQUEST
 from pytest_memleak.monitor.guard import Guard
 from pytest_memleak.monitor.requests import SampledRequest
 from pytest_memleak.monitor.state import Monitor
@@ -72,6 +73,7 @@ class Watching:
 
     async def _count(self, scope: Any, receive: Any, send: Any) -> None:
         ticket = scope[TICKET] = Ticket()
+        IN_REQUEST.set(True)
         requests = self.monitor.requests
         requests.begun += 1
         requests.in_flight += 1

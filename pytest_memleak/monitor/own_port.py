@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import importlib.util
 import socket
 import sys
 import threading
@@ -40,7 +41,7 @@ class OwnPort:
     def open(self, *_reading: object) -> None:
         """Take the port if it is free; called now and then."""
         with self._turn:
-            if self._server is not None:
+            if self._server is not None or not self._can_serve():
                 return
             try:
                 listening = _listen(*self._address)
@@ -56,6 +57,17 @@ class OwnPort:
             self._server = server = _server(self._app)
             thread = threading.Thread(target=_serve, args=(server, listening), name="memleak-port", daemon=True)
             thread.start()
+
+    def _can_serve(self) -> bool:
+        if importlib.util.find_spec("uvicorn") is not None:
+            return True
+        if not self._told:
+            self._told = True
+            sys.stderr.write(
+                f"memleak: nothing listens on port {self._address[1]}: the monitor's own port is served by uvicorn,"
+                " which is not installed (pytest-memleak[monitor] brings it)\n"
+            )
+        return False
 
     def close(self) -> None:
         """Give the port back."""

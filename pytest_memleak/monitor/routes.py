@@ -15,9 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, Response
 
-from pytest_memleak.model_monitor import Judged
-from pytest_memleak.model_watch import Thresholds
-from pytest_memleak.monitor import answers, collecting, found, judging
+from pytest_memleak.monitor import answers, collecting, found
 from pytest_memleak.monitor.costly import Busy, Costly
 from pytest_memleak.monitor.growth import Declined, Growth
 from pytest_memleak.monitor.guard import Guard
@@ -215,7 +213,7 @@ class Endpoints:
         if last is not None and time.time() - last.t <= fresh_s:
             return self._answer(found.leaks(last), time.perf_counter())
         try:
-            judged, stalled_ms = await self._verdicts.run(self._judge)
+            judged, stalled_ms = await self._verdicts.run(monitor.judge)
         except Busy:
             if last is None:
                 raise
@@ -229,11 +227,6 @@ class Endpoints:
         if self._process is None:
             self._process = psutil.Process()
         return self._answer(found.process_info(self._monitor, self._process), begun)
-
-    def _judge(self) -> Judged:
-        judged = self._monitor.judged = judging.judge(self._monitor.ring, Thresholds())
-        self._monitor.tell(self._monitor.on_judged, judged)
-        return judged
 
     def _answer(self, answer: dict[str, Any], begun: float, stalled_ms: float | None = None) -> Response:
         """With who answers, and what it stalled: what was done here, in the event loop, or what was seen of work."""

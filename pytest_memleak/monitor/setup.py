@@ -128,8 +128,8 @@ def _add_port(app: FastAPI, monitor: Monitor, guard: Guard) -> Callable[[], None
     router = make_router(monitor, guard, dependency_overrides_provider=app)
     _add_page(router, monitor)
     served.router.routes[:0] = list(router.routes)
-    if monitor.settings.metrics and (metrics_app := _seam("metrics", "metrics_app")) is not None:
-        served.mount("/metrics", metrics_app(monitor))
+    if monitor.settings.metrics and (metrics_route := _seam("metrics", "metrics_route")) is not None:
+        served.router.routes.append(metrics_route(monitor))
     outer = Watching(served, monitor, guard, served.router, counts=False)
     port = OwnPort(outer, monitor.settings.host, monitor.settings.port or 0)
     monitor.on_reading.append(port.open)

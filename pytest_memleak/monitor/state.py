@@ -10,7 +10,9 @@ forks its workers forks no thread of ours.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import math
 import os
 import sys
 import threading
@@ -20,6 +22,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from pytest_memleak.model_monitor import Collection, Judged, Reading, Sample, Walk
+from pytest_memleak.model_watch import Thresholds
+from pytest_memleak.monitor import calls, judging
 from pytest_memleak.monitor.collector import Collector
 from pytest_memleak.monitor.gc_watch import GcWatch
 from pytest_memleak.monitor.process import Figures
@@ -109,6 +113,9 @@ class Monitor:
         self._collector: Collector | None = None
         self._told: set[str] = set()
         self._starting = threading.Lock()
+        self._judging = threading.Lock()
+        self._cost = judging.Cost()
+        self._judge_at_s = math.inf
 
     def start(self) -> None:
         """Begin to read, in a thread of its own. Twice is once."""
@@ -119,8 +126,10 @@ class Monitor:
                 return
             self.figures = Figures()
             self.gc.start()
-            self.requests.weigh = self.figures.weigh
-            self._collector = Collector(self.read, self.settings.interval_s)
+            self.requests.weigh = self._weigh
+            calls.REQUESTS.seen = self._requests_seen
+            self._judge_at_s = time.monotonic() + judging.pause_s(0)
+            self._collector = Collector(self._read_and_judge, self.settings.interval_s, self._prepare)
             for listener in self.on_worker_start:
                 self._call(listener)
             self._collector.start()
@@ -133,6 +142,8 @@ class Monitor:
             collector.stop()
             self.gc.stop()
             self.requests.weigh = None
+            if calls.REQUESTS.seen == self._requests_seen:
+                calls.REQUESTS.seen = None
             for listener in self.on_worker_exit:
                 self._call(listener)
 
@@ -160,6 +171,38 @@ class Monitor:
         self.tell(self.on_reading, reading)
         self.hand_out()
         return reading
+
+    def judge(self) -> Judged:
+        """Judge the readings, in the caller's thread, and tell the listeners. 20 ms to half a second."""
+        with self._judging:
+            # Where it fails, too, the next try is not at once.
+            self._judge_at_s = time.monotonic() + judging.pause_s(0)
+            cost_s = self._cost.of(self._judge)
+            self._judge_at_s = time.monotonic() + judging.pause_s(cost_s)
+            assert self.judged is not None
+            return self.judged
+
+    def _judge(self) -> None:
+        self.judged = judging.judge(self.ring, Thresholds())
+        self.tell(self.on_judged, self.judged)
+
+    def _prepare(self) -> None:
+        with self._judging:
+            self._call(judging.prepare)
+
+    def _read_and_judge(self) -> None:
+        self.read()
+        if time.monotonic() >= self._judge_at_s:
+            self._call(self.judge)
+
+    def _weigh(self) -> int:
+        """For samples of requests; raises OSError while our own numbers come and go in another thread."""
+        if self._judging.locked() or self.figures is None:
+            raise OSError("a verdict is being made")
+        return self.figures.weigh()
+
+    def _requests_seen(self) -> tuple[int, int]:
+        return self.requests.begun, self.requests.in_flight
 
     def look(self) -> Reading:
         """A reading of now, which is not kept."""
@@ -204,7 +247,7 @@ class Monitor:
         for listener in listeners:
             self._call(listener, found)
 
-    def _call(self, listener: Callable[..., None], *found: Any) -> None:
+    def _call(self, listener: Callable[..., object], *found: Any) -> None:
         try:
             listener(*found)
         except Exception as error:  # noqa: BLE001  (the user's server goes on, whatever ails its guest)
@@ -221,6 +264,15 @@ def _after_fork() -> None:
     for monitor in list(_MONITORS):
         monitor.after_fork()
 
+
+def _at_exit() -> None:
+    # A thread that is in the middle of an import when the interpreter goes may take the process down.
+    for monitor in list(_MONITORS):
+        if monitor._collector is not None:
+            monitor._collector.stop()
+
+
+atexit.register(_at_exit)
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
