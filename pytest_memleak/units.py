@@ -11,17 +11,17 @@ from typing import Final
 
 MB: Final = 1_000_000
 
-_DURATION: Final = re.compile(r"(?=.)(?:(\d+)h)?\s*(?:(\d+)(?:min|m))?\s*(?:(\d+(?:\.\d+)?)s?)?")
+_DURATION: Final = re.compile(r"(?=.)(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)(?:min|m))?\s*(?:(\d+(?:\.\d+)?)s?)?")
 
 
 def parse_duration(value: object) -> float:
-    """Seconds out of `30m`, `90s`, `1h30m`, `24h` or a plain number of seconds. Raises ValueError, in words."""
+    """Seconds out of `30m`, `90s`, `1h30m`, `7d` or a plain number of seconds. Raises ValueError, in words."""
     seconds = 0.0
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
         if match is not None:
-            hours, minutes, rest = (float(part or 0) for part in match.groups())
-            seconds = hours * 3600 + minutes * 60 + rest
+            days, hours, minutes, rest = (float(part or 0) for part in match.groups())
+            seconds = days * 86400 + hours * 3600 + minutes * 60 + rest
     elif isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf"):
         # Compared first: an int of 400 digits is no float.
         seconds = float(min(value, 1e18))

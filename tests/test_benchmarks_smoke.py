@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -38,12 +39,15 @@ def cells(lines: list[str], first: str) -> list[str]:
         "clean_endpoints.py",
         "corpus.py",
         "judges.py",
+        "logs.py",
         "peers_eight.py",
         "reach.py",
         "scan.py",
         "shop.py",
         "side_by_side.py",
         "soak.py",
+        "trend_quality.py",
+        "trend_record.py",
     ],
 )
 def test_help_states_the_goal(script: str) -> None:
@@ -91,3 +95,31 @@ def test_soak_tells_what_the_agent_costs() -> None:
     code, lines = run("soak.py", "--only", "throughput", "--pairs", "1", "--seconds", "1")
     assert code in (0, 1)  # 1 where the machine missed the goal of speed
     assert lines[-1].startswith("throughput: ")
+
+
+def test_logs_tells_the_speed_and_that_of_grep() -> None:
+    code, lines = run("logs.py", "--megabytes", "1", "--runs", "1", "--only", "plain", "json")
+    assert code in (0, 1)  # 1 where the machine missed the goal of speed
+    assert len(cells(lines, "plain")) == len(cells(lines, "json")) == 6
+
+
+def test_trend_quality_judges_what_was_recorded_and_what_is_generated() -> None:
+    code, lines = run("trend_quality.py", "--part", "tuning", "--each", "1", "--seeds", "3")
+    assert code in (0, 1)  # of one of each kind, one answer more or less is too many
+    told = {line.split(":")[0]: line for line in lines if ": " in line}
+    assert told["tuning"].startswith("tuning: 110 series counted, 75 of them recorded; ")
+    assert told["false alarms"].startswith("false alarms: 0 of ")
+    assert told["leaks passed"].startswith("leaks passed: 0 of ")
+    assert cells(lines, "recorded")[0] == "recorded"
+
+
+def test_trend_record_records_a_real_process(tmp_path: Path) -> None:
+    pytest.importorskip("psutil")
+    chosen = ["--python", sys.executable, "--only", "idle", "--each", "1", "--out", str(tmp_path)]
+    code, lines = run("trend_record.py", *chosen)
+    assert code == 0
+    (made,) = tmp_path.iterdir()
+    assert lines == [f"{made.stem}: 1 recordings"]
+    (recording,) = json.loads(made.read_text())
+    assert recording["kind"] == "idle"
+    assert len(recording["lives"][0]["kb"]) == len(recording["lives"][0]["ms"]) >= 60

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_memleak.cli.live import LiveProgress, clock_words, line
+from pytest_memleak.cli.live import LiveLine, clock_words, line
 from pytest_memleak.model import Outcome
 from pytest_memleak.soak.recorder import Progress
 
@@ -25,6 +25,10 @@ def progress(**values: Any) -> Progress:
         "outcome": Outcome.LEAK,
     }
     return Progress(**{**given, **values})
+
+
+def show(live: LiveLine, found: Progress) -> None:
+    live.show(line(found), found.phase)
 
 
 @pytest.mark.parametrize(
@@ -63,13 +67,13 @@ def test_a_clock(seconds: float, text: str) -> None:
 def test_a_dumb_terminal_has_a_line_a_minute_and_one_for_each_phase() -> None:
     now = 5_000.0
     stream = io.StringIO()
-    with LiveProgress(stream, clock=lambda: now) as live:
-        live.show(progress(phase="starting"))
+    with LiveLine("the server starts", stream, clock=lambda: now) as live:
+        show(live, progress(phase="starting"))
         for second in range(150):
             now = 5_001.0 + second
-            live.show(progress(elapsed_s=float(second)))
-        live.show(progress(phase="rest", elapsed_s=150.0))
-        live.show(progress(phase="rest", elapsed_s=150.0))
+            show(live, progress(elapsed_s=float(second)))
+        show(live, progress(phase="rest", elapsed_s=150.0))
+        show(live, progress(phase="rest", elapsed_s=150.0))
     said = [words.partition(" of ")[0] for words in stream.getvalue().splitlines()]
     assert said == ["the server starts", "0:00", "1:00", "2:00", "2:30"]
     assert "\x1b" not in stream.getvalue()
@@ -84,6 +88,6 @@ def test_a_terminal_has_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> 
             return True
 
     stream = Terminal()
-    with LiveProgress(stream) as live:
-        live.show(progress())
+    with LiveLine("the server starts", stream) as live:
+        show(live, progress())
     assert "\x1b" in stream.getvalue()

@@ -155,3 +155,17 @@ def test_growth_per_request_becomes_growth_per_minute_at_a_rate() -> None:
     assert units.mb_per_min(980, 50) == pytest.approx(2.94)
     assert units.mb_per_min(0, 50) == 0
     assert units.mb_per_min(-1_000, 100) == pytest.approx(-6)
+
+
+@pytest.mark.parametrize(
+    "text, seconds",
+    [("7d", 604_800), ("1d12h", 129_600), ("2d 30m", 174_600), ("6h", 21_600), ("90", 90), ("0.5s", 0.5)],
+)
+def test_a_duration_may_be_days(text: str, seconds: float) -> None:
+    assert units.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["d", "0d", "1.5d", "-1d", "12h1d", "7 days"])
+def test_what_is_no_duration_of_days_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^expects a time such as 30m, 90s or 1h30m, got "):
+        units.parse_duration(text)

@@ -8,10 +8,16 @@ from typing import Final
 import typer
 
 from pytest_memleak import __version__
+from pytest_memleak.cli.analyze_logs import analyze_logs
+from pytest_memleak.cli.behind import WithCommand
+from pytest_memleak.cli.dashboard import dashboard
 from pytest_memleak.cli.demo import demo
+from pytest_memleak.cli.detect import detect
+from pytest_memleak.cli.fleet import fleet
 from pytest_memleak.cli.report import report
 from pytest_memleak.cli.scan_code import scan_code
 from pytest_memleak.cli.soak import soak
+from pytest_memleak.cli.track_objects import track_objects
 from pytest_memleak.cli.verify import verify
 
 app = typer.Typer(
@@ -24,9 +30,14 @@ app = typer.Typer(
 app.command()(demo)
 # What stands behind `--` is the user's own command, options and all.
 app.command(context_settings={"allow_extra_args": True})(soak)
+app.command(cls=WithCommand)(detect)
+app.command(cls=WithCommand)(track_objects)
+app.command(cls=WithCommand)(dashboard)
 app.command()(report)
 app.command()(verify)
 app.command()(scan_code)
+app.command()(fleet)
+app.command()(analyze_logs)
 
 
 def _print_version(wanted: bool) -> None:

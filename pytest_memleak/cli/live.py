@@ -1,4 +1,4 @@
-"""How a soak shows how far it is: one line that moves, or on a dumb terminal a line a minute."""
+"""How a command that takes long shows how far it is: one line that moves, or on a dumb terminal a line a minute."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ _PHASES: Final = {
 }
 
 
-class LiveProgress:
-    """Shows `Progress` on stderr, so that stdout is the report's."""
+class LiveLine:
+    """Shows one line on stderr, so that stdout is the report's; it moves on a terminal, else it comes once a minute."""
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, first: str, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._first = first
         self._stream = stream or sys.stderr
         self._clock = clock
         self._next_line = 0.0
         self._phase = ""
         self._status: Any = None
 
-    def __enter__(self) -> LiveProgress:
+    def __enter__(self) -> LiveLine:
         from rich.console import Console
 
         console = Console(file=self._stream)
         if console.is_terminal and not console.is_dumb_terminal:
-            self._status = console.status("the server starts")
+            self._status = console.status(self._first)
             self._status.start()
         return self
 
@@ -48,20 +49,20 @@ class LiveProgress:
         if self._status is not None:
             self._status.stop()
 
-    def show(self, progress: Progress) -> None:
-        """Show it, if it is time."""
+    def show(self, words: str, phase: str = "") -> None:
+        """Show it, if it is time: on a dumb terminal once a minute, and when the phase is another."""
         if self._status is not None:
             from rich.text import Text
 
-            self._status.update(Text(line(progress), no_wrap=True, overflow="ellipsis"))
+            self._status.update(Text(words, no_wrap=True, overflow="ellipsis"))
             return
         now = self._clock()
-        if now >= self._next_line or progress.phase != self._phase:
+        if now >= self._next_line or phase != self._phase:
             self._next_line = now + _A_MINUTE_S
-            self._phase = progress.phase
-            # Who read it may have gone (`2>&1 | head`): the soak goes on.
+            self._phase = phase
+            # Who read it may have gone (`2>&1 | head`): the work goes on.
             with contextlib.suppress(OSError, ValueError):
-                print(line(progress), file=self._stream, flush=True)
+                print(words, file=self._stream, flush=True)
 
 
 def line(progress: Progress) -> str:

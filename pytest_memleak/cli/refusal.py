@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 import typer
@@ -47,8 +48,17 @@ def _leave(command: str, reason: str, code: int) -> NoReturn:
 
 def need_soak(command: str) -> None:
     """Refuse when what judges a soak is not installed."""
+    _need(command, ("numpy", "scipy", "cattrs"), "locust")
+
+
+def need_watch(command: str, *others: str) -> None:
+    """Refuse when what judges a trend, or another module that the command needs, is not installed."""
+    _need(command, ("numpy", "scipy", *others), "watch")
+
+
+def _need(command: str, modules: Sequence[str], extra: str) -> None:
     import importlib.util
 
-    missing = [name for name in ("numpy", "scipy", "cattrs") if importlib.util.find_spec(name) is None]
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        refuse(command, f"needs {' and '.join(missing)}: python -m pip install 'pytest-memleak[locust]'")
+        refuse(command, f"needs {' and '.join(missing)}: python -m pip install 'pytest-memleak[{extra}]'")

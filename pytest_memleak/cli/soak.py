@@ -14,6 +14,7 @@ from pytest_memleak.cli import refusal
 if TYPE_CHECKING:
     from pytest_memleak.model_soak import SoakResult
     from pytest_memleak.soak.plan import Plan
+    from pytest_memleak.soak.recorder import Progress
 
 
 def soak(
@@ -118,7 +119,7 @@ def _absolute(path: str) -> str:
 
 def _carry_out(plan: Plan | None, folder: Path, *, as_json: bool) -> NoReturn:
     """Run or resume; print, write and leave with the verdict's code."""
-    from pytest_memleak.cli.live import LiveProgress
+    from pytest_memleak.cli.live import LiveLine, line
     from pytest_memleak.soak import act
     from pytest_memleak.soak.folder import FolderError
     from pytest_memleak.soak.plan import PlanError
@@ -126,8 +127,12 @@ def _carry_out(plan: Plan | None, folder: Path, *, as_json: bool) -> NoReturn:
     from pytest_memleak.workloads.load import LoadError
 
     try:
-        with LiveProgress() as live:
-            result = act.soak(plan, live.show) if plan is not None else act.resume(folder, live.show)
+        with LiveLine("the server starts") as live:
+
+            def show_progress(progress: Progress) -> None:
+                live.show(line(progress), progress.phase)
+
+            result = act.soak(plan, show_progress) if plan is not None else act.resume(folder, show_progress)
     except (PlanError, LoadError, FolderError) as error:
         refusal.refuse("soak", str(error))
     except StartError as error:

@@ -245,9 +245,9 @@ def field(label: str, text: str, width: int, *, wrap: bool = True) -> Iterator[s
     yield from _wrap(text, width, first=head, rest=" " * 8)
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most `width` columns, nothing broken inside a word."""
-    return _wrap(text, width)
+def wrapped(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]:
+    """Lines of at most `width` columns, nothing broken inside a word; `first` and `rest` begin them."""
+    return _wrap(text, width, first=first, rest=rest)
 
 
 # `99 %` and `12 MB` are one word each; textwrap breaks at a no-break space as little as a reader would.

@@ -30,9 +30,12 @@ _CONVERTER.register_structure_hook(Estimate, _estimate)
 
 
 def load_result(path: Path) -> SoakResult:
-    """The result of a run. Raises FolderError, one sentence, for what is none."""
+    """The result of a run, or of a watch as one. Raises FolderError, one sentence, for what is none."""
     if path.is_dir():
-        return review(path)
+        # A watch imports the folder of a soak: not the other way round when this module is.
+        from pytest_memleak.watch import act as watches
+
+        return watches.as_soak(watches.review(path)) if watches.is_watch(path) else review(path)
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

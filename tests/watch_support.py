@@ -1,0 +1,60 @@
+"""Real processes to watch: they hold, keep or drop memory as they are told, and end with the test."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+
+# Says "ready" once the first megabyte is there, then keeps MB_PER_MIN more until it is killed.
+_PROGRAM = """
+import multiprocessing, sys, time
+rate, children = float(sys.argv[1]), int(sys.argv[2])
+def work(rate):
+    kept, started = [bytearray(b"x") * 1_000_000], time.monotonic()
+    while True:
+        while len(kept) * 20_000 < rate * 1e6 / 60 * (time.monotonic() - started):
+            kept.append(bytearray(b"x") * 20_000)
+        time.sleep(0.02)
+if __name__ == "__main__":
+    for _ in range(children):
+        multiprocessing.get_context("fork").Process(target=work, args=(rate,), daemon=True).start()
+    print("ready", flush=True)
+    work(0 if children else rate)
+"""
+
+
+@contextlib.contextmanager
+def keeping(mb_per_min: float, children: int = 0, mark: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A process that keeps so much more each minute, or whose children do; `mark` is a word of its command line."""
+    command = [sys.executable, "-c", _PROGRAM, str(mb_per_min), str(children), mark]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        members = psutil.Process(process.pid).children(recursive=True)
+        try:
+            yield process
+        finally:
+            process.kill()
+            for member in members:
+                with contextlib.suppress(psutil.Error):
+                    member.kill()
+
+
+def hear_ctrl_c() -> None:
+    """For a child: a shell's background jobs ignore Ctrl-C, and so would their children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def until(is_so: object, seconds: float = 30.0) -> None:
+    """Wait for a condition (a callable); AssertionError when it does not come."""
+    assert callable(is_so)
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
