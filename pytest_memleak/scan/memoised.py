@@ -125,8 +125,10 @@ def _is_cleared(module: Module, memo: Memo) -> bool:
 
 def _by_object(module: Module, memo: Memo, owner: ast.ClassDef, given: list[ast.arg]) -> Iterator[Suspect]:
     bound, function = memo.bound, memo.function
-    if bound in ("0", "1") or (_is_cleared(module, memo) and not _can_end(owner)):
-        return  # one that is cleared from time to time keeps what ended no longer than that
+    if bound in ("0", "1") or (not bound and _is_cleared(module, memo) and not _can_end(owner)):
+        # What is cleared from time to time was meant to be, and keeps what ended no longer. Who gave it a bound has
+        # thought of entries, not of the objects: there clearing is for the sake of fresh answers.
+        return
     most = f" up to {bound} objects" if bound else " every object it is called on"
     sure = Confidence.HIGH
     if bound:
