@@ -30,6 +30,14 @@ class Done(NamedTuple):
     stderr: str
 
 
+def _runner() -> CliRunner:
+    """One that keeps stderr apart; click before 8.2 has to be told."""
+    try:
+        return CliRunner(mix_stderr=False)  # type: ignore[call-arg]  # newer ones do not know it
+    except TypeError:
+        return CliRunner()
+
+
 def memleak(*arguments: str, cwd: Path, data: bytes = b"", width: int = 80) -> Done:
     """Run the command in this process; another would import scipy each time."""
     with pytest.MonkeyPatch.context() as patched:
@@ -37,7 +45,7 @@ def memleak(*arguments: str, cwd: Path, data: bytes = b"", width: int = 80) -> D
         patched.setenv("COLUMNS", str(width))
         # By its module: in the package the command's own name stands for the function.
         patched.setattr(sys.modules["pytest_memleak.cli.analyze_logs"], "_SLOWEST_S", 0.5)
-        done = CliRunner().invoke(app, ["analyze-logs", *arguments], input=data)
+        done = _runner().invoke(app, ["analyze-logs", *arguments], input=data)
     return Done(done.exit_code, done.stdout, done.stderr)
 
 

@@ -55,8 +55,9 @@ def test_a_command_is_started_watched_and_stopped(tmp_path: Path) -> None:
 
 def test_a_process_that_ends_while_it_is_watched(tmp_path: Path) -> None:
     found = memleak("detect", "60", "0.2", "--", sys.executable, "-c", "import time; time.sleep(3)", folder=tmp_path)
-    assert found.returncode == 3, found.stdout + found.stderr
-    assert "has ended" in found.stdout
+    # As many readings as a busy machine leaves room for may be too few.
+    assert found.returncode in (0, 3), found.stdout + found.stderr
+    assert "the command exited with code 0" in " ".join(found.stdout.split())
 
 
 def test_ctrl_c_ends_with_what_was_seen() -> None:
@@ -104,7 +105,7 @@ def test_what_it_refuses(arguments: Sequence[str], words: str) -> None:
 def test_a_command_that_ends_at_once_shows_its_last_lines() -> None:
     found = memleak("detect", "--", sys.executable, "-c", "print('the port is taken'); raise SystemExit(3)")
     assert found.returncode == 2
-    assert "exited with code 3 at once; its last lines:\nthe port is taken" in found.stderr
+    assert "exited with code 3 before it could be read twice; its last lines:\nthe port is taken" in found.stderr
 
 
 def test_the_only_server_here_or_the_list(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ UNLIKELY = {
         "class C:\n    def __init__(self):\n        self.a = {}\n    def __next__(self):\n        return 1\n"
         "    def f(self, token):\n        if token not in self.a:\n            self.a[token] = 1"
     ),
+    "a model's table": "S = {}\ndef f(db, model):\n    S[(db.connection_name, model._meta.db_table)] = 1",
     "a given container": "from toolz import memoize\n@memoize(cache=LRU(9))\ndef f(scheduler):\n    return 1",
     "cleared in its file": "S = []\ndef add(x):\n    S.append(x)\n    clear_s()\ndef clear_s():\n    S.clear()",
 }
@@ -74,3 +75,47 @@ UNLIKELY = {
 @pytest.mark.parametrize("source", UNLIKELY.values(), ids=UNLIKELY)
 def test_what_is_not_even_likely_is_not_reported(source: str) -> None:
     assert found(source) == []
+
+
+_SET = "class Launcher:\n    def __init__(self):\n        self.a = set()\n    def {name}(self, run, x):\n        {line}"
+_HELD = "class {name}:\n    def __init__(self):\n        self.a = {{}}\n    def put(self, x):\n        {line}"
+_CODES = (
+    "import secrets, time\nclass C:\n    def __init__(self):\n        self.codes = {{}}\n    def put(self):\n"
+    "        code = secrets.token_hex(8)\n        self.codes[code] = time.time() + 9\n    def get(self, code):\n"
+    "        if self.codes[code] < time.time():\n            del self.codes[code]\n    def use(self, code):\n"
+    "        {end}"
+)
+KEPT_BY_OBJECTS = {
+    "data in a set": (_SET.format(name="go", line="self.a.add(run.run_id)"), ["LOW"]),
+    "a set that is asked": (
+        _SET.format(name="go", line="if x in self.a: return\n        self.a.add((x, 1))"),
+        ["LOW"],
+    ),
+    "not from outside": (_SET.format(name="_go", line="if x in self.a: return\n        self.a.add((x, 1))"), []),
+    "not asked": (_SET.format(name="go", line="self.a.add(x)"), []),
+    "a storage": (_HELD.format(name="MemoryStorage", line="self.a[x] = self.a.get(x, 0)"), ["LOW"]),
+    "a builder": (_HELD.format(name="StorageBuilder", line="self.a[x] = self.a.get(x, 0)"), []),
+    "a key made up": (_HELD.format(name="Q", line="import uuid\n        self.a[uuid.uuid4().hex] = x"), ["LOW"]),
+    "expired or used": (_CODES.format(end="del self.codes[code]"), ["LOW"]),
+    "expired or swept": (_CODES.format(end="self.codes.clear()"), []),
+}
+
+
+@pytest.mark.parametrize("source, sure", KEPT_BY_OBJECTS.values(), ids=KEPT_BY_OBJECTS)
+def test_what_objects_keep_for_their_callers_is_likely(source: str, sure: list[str]) -> None:
+    assert [each.confidence.value for each in found(source)] == sure
+
+
+CLEARED = {
+    "from time to time": ("def changed(self):\n        self.f.cache_clear()", []),
+    "though not at its end": (
+        "def changed(self):\n        self.f.cache_clear()\n    def close(self):\n        pass",
+        ["HIGH"],
+    ),
+}
+
+
+@pytest.mark.parametrize("more, sure", CLEARED.values(), ids=CLEARED)
+def test_a_method_whose_cache_is_cleared_holds_no_object_for_long(more: str, sure: list[str]) -> None:
+    source = f"import functools\nclass C:\n    @functools.cache\n    def f(self): ...\n    {more}"
+    assert [each.confidence.value for each in found(source)] == sure

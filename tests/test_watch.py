@@ -198,7 +198,7 @@ def test_what_was_seen_is_judged_whatever_ends_it(end: BaseException, words: str
 
 
 def test_nothing_to_read_at_all_is_said() -> None:
-    with pytest.raises(WatchError, match="before it could be read once"):
+    with pytest.raises(WatchError, match="before it could be read twice"):
         watch([], Gone("process 1 has ended"))
 
 

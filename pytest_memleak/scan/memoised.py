@@ -125,7 +125,9 @@ def _is_cleared(module: Module, memo: Memo) -> bool:
 
 def _by_object(module: Module, memo: Memo, owner: ast.ClassDef, given: list[ast.arg]) -> Iterator[Suspect]:
     bound, function = memo.bound, memo.function
-    if bound in ("0", "1"):
+    if bound in ("0", "1") or (not bound and _is_cleared(module, memo) and not _can_end(owner)):
+        # What is cleared from time to time was meant to be, and keeps what ended no longer. Who gave it a bound has
+        # thought of entries, not of the objects: there clearing is for the sake of fresh answers.
         return
     most = f" up to {bound} objects" if bound else " every object it is called on"
     sure = Confidence.HIGH
@@ -147,9 +149,8 @@ def _by_object(module: Module, memo: Memo, owner: ast.ClassDef, given: list[ast.
 def _comes_and_goes(module: Module, owner: ast.ClassDef) -> bool:
     """Whether objects of a class end before the process does: they can be closed, are referred to weakly, or are
     made by other objects."""
-    for item in owner.body:
-        if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and _ENDING.fullmatch(item.name):
-            return True
+    if _can_end(owner):
+        return True
     for use in module.names.get(owner.name, ()):
         call = module.up[use]
         if not isinstance(call, ast.Call) or call.func is not use:
@@ -158,6 +159,13 @@ def _comes_and_goes(module: Module, owner: ast.ClassDef) -> bool:
         if function is not None and function.name == "__init__":
             return True
     return any(_is_weak(module, use, owner) for use in module.names.get("self", ()))
+
+
+def _can_end(owner: ast.ClassDef) -> bool:
+    return any(
+        isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and _ENDING.fullmatch(item.name) is not None
+        for item in owner.body
+    )
 
 
 def _is_weak(module: Module, use: ast.Name, owner: ast.ClassDef) -> bool:

@@ -18,7 +18,7 @@ _FINITE_WORDS: Final = re.compile(
     r"|application|topic"
 )
 _NAMED: Final = re.compile(
-    r"(^|_)(route_name|class_name|qualname|__class__|__name__|__qualname__|__module__|__code__|__file__|co_[a-z]+)$"
+    r"(^|_)(route_name|class_name|connection_name|qualname|__class__|__name__|__qualname__|__module__|__code__|__file__|co_[a-z]+)$"
 )
 _FINITE_TYPES: Final = re.compile(r"(Enum|Type|Kind|Mode|Level|Status|State|Literal|ModuleType)$")
 _KEEPING: Final = frozenset(
@@ -71,7 +71,8 @@ def _parts(module: Module, node: ast.expr) -> list[ast.expr] | None:
             return []
         if node.attr in ("name", "slug", "value") and is_finite_name(base):
             return []
-        return [] if is_finite_name(node.attr) or node.attr.isupper() else None
+        # What is found in `_meta` is of a model's definition.
+        return [] if is_finite_name(node.attr) or node.attr.isupper() or base == "_meta" else None
     if isinstance(node, ast.Call):
         return _call(module, node)
     if isinstance(node, ast.BinOp):

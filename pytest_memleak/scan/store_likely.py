@@ -22,6 +22,11 @@ EMPTIES: Final = re.compile(r"(?i)(^|_)(clear|clean|evict|expire|gc|prune|purge|
 
 _LOCKS: Final = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "CapacityLimiter")
 _EXPIRES: Final = re.compile(r"(?i)expir|ttl|deadline|max_?age|stale|timeout|valid_until")
+_FRESH: Final = re.compile(r"uuid\.uuid[1-8]$|secrets\.token_|os\.urandom$|ulid\.")
+_LASTING: Final = re.compile(
+    r"(Storage|Store|Cache|Backend|Broker|Limiter|Launcher|Manager|Middleware|Repository|Server|Service|Auth|Addon)$"
+)
+_PASSING: Final = re.compile(r"(Builder|Collector|Compiler|Context|Encoder|Formatter|Generator|Parser|Visitor|Writer)$")
 _FOR_TESTS: Final = re.compile(r"(?i)\btest(s|ing)?\b")
 
 
@@ -37,18 +42,39 @@ def outlives_entries(
     if owner is None or not keys or function.name in MAKERS or all(is_finite(module, key) for key in keys):
         return None
     named = {key_name(key) for key in keys} - {""}
-    if not named:
-        return None
     attribute = store.holder.rpartition(".")[2]
-    if named & forgets(module, owner, attribute):
+    if named and named & forgets(module, owner, attribute):
         return Confidence.MEDIUM
     if is_data_name(owner.name):
         return None  # an object per request, session, message …
     if isinstance(value, ast.Call) and module.dotted(value.func).rpartition(".")[2] in _LOCKS:
         return Confidence.LOW
-    if any(is_data(module, key) for key in keys) and _is_looked_up(module, store):
+    told = any(is_data(module, key) for key in keys)
+    if named and told and _is_looked_up(module, store):
         return Confidence.LOW
-    return None
+    return Confidence.LOW if _is_of_calls(module, store, function, keys, told=told) else None
+
+
+def _is_of_calls(module: Module, store: Store, function: Function, keys: Sequence[ast.expr], *, told: bool) -> bool:
+    """Whether a method that others call puts in what is another with each call: a name made up there, data, or what
+    it asks for to do nothing twice, in a set or in an object that by its name lives as long as a service."""
+    owner = module.scope(function)
+    if function.name.startswith("_") or not isinstance(owner, ast.ClassDef):
+        return False
+    if any(_is_fresh(module, key) for key in keys):
+        return True
+    if _PASSING.search(owner.name):
+        return False
+    asked = store.kind == "set" or _LASTING.search(owner.name) is not None
+    return told or (asked and _is_looked_up(module, store))
+
+
+def _is_fresh(module: Module, key: ast.expr) -> bool:
+    """Whether a key is made up for the call: `uuid.uuid4().hex`, `secrets.token_hex(16)`, and a local for it."""
+    value = module.value_of(key) if isinstance(key, ast.Name) else key
+    return value is not None and any(
+        isinstance(node, ast.Call) and _FRESH.match(module.dotted(node.func)) for node in ast.walk(value)
+    )
 
 
 def _is_looked_up(module: Module, store: Store) -> bool:
@@ -74,7 +100,8 @@ def seldom(module: Module, evicting: Sequence[ast.expr]) -> tuple[str, Confidenc
         facts = tuple(f"calls:{name}" for name in named)
         sure = Confidence.MEDIUM if told else Confidence.LOW
         return f"only `{'` and `'.join(named)}` empties it, which nothing calls", sure, facts
-    if all(_expires(module, use) for use in evicting):
+    given = [_given_key(module, use) for use in evicting]
+    if all(given) and any(_expires(module, use) for use in evicting):
         return "what has expired goes only when the same key is asked for again", Confidence.LOW, ()
     return None
 
@@ -97,8 +124,8 @@ def _is_public(module: Module, name: str) -> bool:
     return False
 
 
-def _expires(module: Module, use: ast.expr) -> bool:
-    """Whether a function takes out the one entry that it was asked for, because its time is over."""
+def _given_key(module: Module, use: ast.expr) -> bool:
+    """Whether the one entry that a function is asked for by a parameter is all that it takes out."""
     above = module.up[use]
     key: ast.expr | None = None
     if isinstance(above, ast.Subscript) and isinstance(above.ctx, ast.Del):
@@ -106,11 +133,20 @@ def _expires(module: Module, use: ast.expr) -> bool:
     elif isinstance(above, ast.Attribute) and above.attr == "pop":
         call = module.up[above]
         key = call.args[0] if isinstance(call, ast.Call) and call.args else None
+    while isinstance(key, ast.Attribute):
+        key = key.value
     function = module.function(use)
-    if function is None or not isinstance(key, ast.Name):
-        return False
-    if key.id not in {parameter.arg for parameter in parameters(function)}:
-        return False
+    return (
+        function is not None
+        and isinstance(key, ast.Name)
+        and key.id != "self"
+        and key.id in {parameter.arg for parameter in parameters(function)}
+    )
+
+
+def _expires(module: Module, use: ast.expr) -> bool:
+    """Whether an entry is taken out because its time is over."""
+    function = module.function(use)
     for over in module.above(use):
         if over is function:
             return False

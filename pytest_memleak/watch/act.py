@@ -36,6 +36,9 @@ WATCH: Final = "watch"
 _JUDGE_EACH_S: Final = 10.0
 _JUDGE_SHARE: Final = 0.005
 
+# One reading is a size and no growth.
+_LEAST_READINGS: Final = 2
+
 _WIDTH: Final = 100
 """Columns of the report that is kept."""
 
@@ -72,7 +75,8 @@ def watch(
 ) -> WatchResult:
     """Watch for the plan's time, or until the process ends, Ctrl-C, or (fail_fast) a leak is certain.
 
-    Raises WatchError when not a single reading was possible, FolderError when the folder cannot be written.
+    Raises WatchError when the process ended before there were two readings, FolderError when the folder
+    cannot be written.
     """
     with _recorded(plan, target, root_pid) as folder:
         found = _Watching(
@@ -141,8 +145,8 @@ class _Watching:
             ended_early = self._follow(start)
             after = composition(self._sampler.pids())
         except Gone as gone:
-            if not self._seen.count:
-                raise WatchError(f"{gone} before it could be read once") from None
+            if self._seen.count < _LEAST_READINGS:
+                raise WatchError(f"{gone} before it could be read twice") from None
             ended_early = str(gone)
         except KeyboardInterrupt:
             if not self._seen.count:

@@ -17,7 +17,7 @@ from pytest_memleak.soak.tree import Exit, StartError, Tree
 from pytest_memleak.watch import act, target
 from pytest_memleak.watch.monitor_url import MonitorSampler
 from pytest_memleak.watch.plan import Plan, WatchError
-from pytest_memleak.watch.sampling import TreeSampler
+from pytest_memleak.watch.sampling import Gone, Snapshot, TreeSampler
 from pytest_memleak.watch.target import Target
 
 # A keeper tells the end of its command within milliseconds; a loaded machine takes some hundred times as long.
@@ -65,7 +65,8 @@ def opened(wanted: Wanted) -> Iterator[Source]:
         raise WatchError(f"{' and '.join(given)} name the process twice: use one of them")
     if wanted.command is not None:
         with _started(wanted.command) as tree:
-            yield _of_tree(target.by_pid(tree.pid))
+            found = target.by_pid(tree.pid)
+            yield dataclasses.replace(_of_tree(found), sampler=_OfCommand(TreeSampler(found), tree))
         return
     if wanted.url:
         with MonitorSampler(wanted.url, wanted.token) as monitor:
@@ -99,12 +100,30 @@ def _started(command: tuple[str, ...]) -> Iterator[Tree]:
         try:
             yield tree
         except (target.TargetError, WatchError):
-            ended = _end_of(tree)
+            words = _end_of(tree).words
             tail = tree.log_tail()
-            raise StartError(
-                f"`{shlex.join(command)}` {ended.words} at once" + (f"; its last lines:\n{tail}" if tail else "")
-            ) from None
+            last = f"; its last lines:\n{tail}" if tail else ""
+            raise StartError(f"`{shlex.join(command)}` {words} before it could be read twice{last}") from None
     log.unlink(missing_ok=True)
+
+
+class _OfCommand:
+    """A command's tree, which tells how it ended."""
+
+    def __init__(self, sampler: TreeSampler, tree: Tree) -> None:
+        self._sampler = sampler
+        self._tree = tree
+
+    def read(self, *, details: bool = False) -> Snapshot:
+        """As `TreeSampler.read`."""
+        try:
+            return self._sampler.read(details=details)
+        except Gone:
+            raise Gone(f"the command {_end_of(self._tree).words}") from None
+
+    def pids(self) -> list[int]:
+        """As `TreeSampler.pids`."""
+        return self._sampler.pids()
 
 
 def _end_of(tree: Tree) -> Exit:

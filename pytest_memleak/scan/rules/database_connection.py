@@ -10,6 +10,7 @@ from pytest_memleak.model_scan import Confidence
 from pytest_memleak.scan import clients, connects
 from pytest_memleak.scan.borrowers import words
 from pytest_memleak.scan.callees import last_name
+from pytest_memleak.scan.half_entered import half_entered
 from pytest_memleak.scan.module import Function, Module
 from pytest_memleak.scan.suspect import Suspect
 from pytest_memleak.scan.unclosed import Made, suspects
@@ -92,7 +93,8 @@ _ENGINE_FIX: Final = "make one for the process, at module level or in the lifesp
 
 def find(module: Module) -> Iterator[Suspect]:
     """The connections, sessions and clients that nobody closes."""
-    return suspects(module, _made(module))
+    yield from suspects(module, _made(module))
+    yield from half_entered(module)
 
 
 def _made(module: Module) -> Iterator[Made]:

@@ -11,13 +11,14 @@ from pytest_memleak.model_scan import Confidence, Driver
 from pytest_memleak.scan import occasions, taken_off
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.store_growth import leaks
+from pytest_memleak.scan.subscriptions import subscriptions
 from pytest_memleak.scan.suspect import Suspect
 
 CODE: Final = "MLK005"
 PATTERN: Final = "event_listener"
 NOT_REPORTED: Final[tuple[str, ...]] = (
     "a listener registered at module level, once per process",
-    "a registration whose result is kept or returned: it may be the way to unsubscribe",
+    "a registration whose result is returned or kept beyond the call: it may be the way to unsubscribe",
     (
         "a verb whose counterpart (unsubscribe, remove_listener, removeHandler, …) is used in the same file,"
         " on every way out where it is the same function"
@@ -52,6 +53,7 @@ def find(module: Module) -> Iterator[Suspect]:
     for growth, suspect in leaks(module):
         if growth.is_of_callbacks(module):
             yield suspect
+    yield from subscriptions(module)
     seen: set[tuple[ast.AST | None, str]] = set()
     for call in module.calls:
         verb = _verb(module, call)

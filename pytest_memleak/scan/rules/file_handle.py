@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 from pytest_memleak.model_scan import Confidence
 from pytest_memleak.scan.borrowers import words
 from pytest_memleak.scan.callees import last_name
+from pytest_memleak.scan.headers import images
 from pytest_memleak.scan.lifetimes import End, Fate, fate, into, weightiest
 from pytest_memleak.scan.module import Module
 from pytest_memleak.scan.suspect import Suspect
@@ -50,7 +52,7 @@ _PATH_STEPS: Final = frozenset({"joinpath", "resolve", "expanduser", "absolute",
 
 def find(module: Module) -> Iterator[Suspect]:
     """The files that nobody closes."""
-    return suspects(module, _made(module))
+    return suspects(module, chain(_made(module), images(module)))
 
 
 def _made(module: Module) -> Iterator[Made]:
