@@ -80,6 +80,8 @@ def test_client(client):
 """
 
 _HEAP: Final = """
+import time
+
 gc.disable()
 heap = [[] for _ in range({objects})]
 gc.enable()

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pytest_memleak import units
+from pytest_memleak.slugs import see
 
 if TYPE_CHECKING:
     from pytest_memleak.model import Budget
@@ -257,7 +258,8 @@ def parse_arguments(arguments: Mapping[str, Any], spelt: str, valid: Sequence[st
 
             close = difflib.get_close_matches(name, valid, n=1)
             hint = f", did you mean {close[0]!r}?" if close else "."
-            raise SettingError(f"{spelt}: unknown argument {name!r}{hint} Valid arguments: {', '.join(valid)}")
+            sentence = f"{spelt}: unknown argument {name!r}{hint} Valid arguments: {', '.join(valid)}"
+            raise SettingError(see("unknown-argument", sentence))
         # None is "not given", so that a test can build its arguments conditionally.
         if value is not None:
             parsed[name] = parse(BY_NAME[name], value, f"{spelt}: {name}")

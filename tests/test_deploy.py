@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from deploy_support import AMTOOL, DEPLOY, PROMTOOL, ROOT, RULES, load
-from test_docs import slugs
+from docs_support import slugs
 
 TESTS = sorted((DEPLOY / "prometheus" / "tests").glob("*.yml"))
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from deploy_support import ALERTMANAGER, DEBIANS_TEMPLATE, DEPLOY, ROOT, TOKEN, Stack, answer, quicker, running
+from docs_support import blocks
 from fleet_support import PROMETHEUS, until
-from test_docs import blocks
 
 pytestmark = [
     pytest.mark.skipif(PROMETHEUS is None, reason="needs the program prometheus: apt-get install prometheus"),

@@ -1,8 +1,7 @@
 """The docs: their code runs, their commands and options exist, their tables and links are right.
 
-A block of Python begins with the file that it is, `# tests/test_items.py`, or with `# fragment`, which is only
-compiled. All files of a page make one project. A file that a page shows twice is shown as it was and as it is
-repaired: the project of each stage is run.
+How blocks of Python make projects is said in `docs_support`. The commands run in `test_docs_commands`, and in
+`test_docs_outputs` those whose output is shown.
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from docs_support import FRAGMENT, PAGES, ROOT, blocks, lay_out, links, slugs, stages, tables
 from plugin_support import measure, output_of, results, run
 from typer.testing import CliRunner
 
@@ -29,95 +27,7 @@ from pytest_memleak import cli
 from pytest_memleak.model import Result
 from pytest_memleak.settings import ALL_OPTIONS, OPTIONS, SOAK_OPTIONS, Option
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FRAGMENT = "# fragment"
-
-APP = """
-from fastapi import Body, FastAPI
-
-app = FastAPI()
-
-
-@app.get("/items/{item_id}")
-async def read_item(item_id: int) -> int:
-    return item_id
-
-
-@app.post("/items")
-async def add_item(item: dict[str, str] = Body()) -> dict[str, str]:
-    return item
-
-
-@app.get("/search")
-async def search(q: str) -> str:
-    return q
-"""
-"""The service that a page's tests use where it shows none."""
-
-
-def tokens(page: Path) -> list[Token]:
-    """A page's blocks, with tables."""
-    return MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of one language."""
-    return [token.content for token in tokens(page) if token.type == "fence" and token.info == language]
-
-
-def tables(page: Path) -> dict[str, list[list[str]]]:
-    """The rows of each table by its first heading and how many columns it has: `argument/4`."""
-    found: dict[str, list[list[str]]] = {}
-    rows: list[list[str]] = []
-    cell = False
-    for token in tokens(page):
-        if token.type == "table_open":
-            rows = []
-        elif token.type == "tr_open":
-            rows.append([])
-        elif token.type in ("th_open", "td_open"):
-            cell = True
-        elif token.type == "inline" and cell:
-            rows[-1].append(token.content)
-            cell = False
-        elif token.type == "table_close":
-            found[f"{rows[0][0]}/{len(rows[0])}"] = rows[1:]
-    return found
-
-
-def links(page: Path) -> list[str]:
-    """Where a page's links lead."""
-    inline = [child for token in tokens(page) for child in token.children or ()]
-    return [str(token.attrs["href"]) for token in inline if token.type == "link_open"]
-
-
-def slugs(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
-    lines = [line.lstrip("# ") for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
-
-
-def stages(page: Path) -> list[dict[str, str]]:
-    """The project of a page as its files are shown first, second, …, by path."""
-    versions: dict[str, list[str]] = {}
-    for code in blocks(page, "python"):
-        first = code.partition("\n")[0]
-        if first != FRAGMENT:
-            versions.setdefault(first.removeprefix("# "), []).append(code)
-    count = max(map(len, versions.values()), default=0)
-    return [{path: seen[min(stage, len(seen) - 1)] for path, seen in versions.items()} for stage in range(count)]
-
-
 STAGES = [(page, stage) for page in PAGES for stage in range(len(stages(page)))]
-
-
-def lay_out(pytester: pytest.Pytester, page: Path, stage: int) -> None:
-    """Write a page's project of one stage."""
-    for path, code in {"app/main.py": APP, **stages(page)[stage]}.items():
-        file = pytester.path / path
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(code, encoding="utf-8")
 
 
 def names(pages: Sequence[Path]) -> list[str]:
@@ -134,29 +44,13 @@ def test_each_block_of_python_says_what_it_is_and_compiles(page: Path) -> None:
 
 @pytest.mark.parametrize("page, stage", STAGES, ids=[f"{page.stem}-{stage}" for page, stage in STAGES])
 def test_the_code_runs(page: Path, stage: int, pytester: pytest.Pytester) -> None:
-    lay_out(pytester, page, stage)
+    lay_out(pytester.path, page, stage)
     result = run(pytester, "-opythonpath=.")
     assert result.ret == pytest.ExitCode.OK, output_of(result)
 
 
-def test_start_here_finds_its_leak_as_it_prints_it(pytester: pytest.Pytester) -> None:
-    page = ROOT / "docs" / "start-here.md"
-    lay_out(pytester, page, 0)
-    # The page prints the same endpoint through the test client, which takes three times as long.
-    measure(pytester, "-opythonpath=.", "tests/test_patterns.py", "-k", "search")
-    (found,) = results(pytester).values()
-    assert found["outcome"] == "LEAK"
-    leak = found["leaks"][0]
-    printed = blocks(page, "text")[0]
-    assert f"leak: {leak['pattern']} " in printed
-    assert f"what  {leak['what']}: +{leak['count_per_call']:.0f}" in printed
-    assert leak["sites"][0]["frame"]["source"] in printed
-    assert f"held  by {leak['holder']['name']} ".replace("search", "main") in printed
-    assert leak["fix"] in " ".join(printed.split())
-
-
 def test_start_here_repairs_its_leak(pytester: pytest.Pytester) -> None:
-    lay_out(pytester, ROOT / "docs" / "start-here.md", 1)
+    lay_out(pytester.path, ROOT / "docs" / "start-here.md", 1)
     result = measure(pytester, "-opythonpath=.", "tests/test_patterns.py", "-k", "search or visits")
     result.assert_outcomes(passed=2, deselected=2)
     assert {found["outcome"] for found in results(pytester).values()} == {"CLEAN"}

@@ -230,5 +230,8 @@ def test_a_store_that_breaks_off_is_said() -> None:
             connection.close()
 
         threading.Thread(target=speak, daemon=True).start()
-        with pytest.raises(FleetError, match=r"broke off or speaks no HTTP .*: is it the URL of a Prometheus\?$"):
+        with pytest.raises(
+            FleetError,
+            match=r"broke off or speaks no HTTP .*: is it the URL of a Prometheus\? \(memleak explain no-answer-.*\)$",
+        ):
             judged(f"http://127.0.0.1:{listening.getsockname()[1]}")

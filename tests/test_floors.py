@@ -19,6 +19,7 @@ PACKAGE = Path(pytest_memleak.__file__).parent
 
 FLOORS = {
     "model": 0,
+    "model_doctor": 0,
     "model_objects": 0,
     "settings": 0,
     "model_fleet": 0,
@@ -27,6 +28,7 @@ FLOORS = {
     "model_scan": 0,
     "model_soak": 0,
     "model_watch": 0,
+    "slugs": 0,
     "units": 0,
     "wire": 0,
     "probes": 1,
@@ -43,6 +45,7 @@ FLOORS = {
     "watch": 3,
     "inspection": 3,
     "fleet": 3,
+    "doctor": 3,
     "plugin": 4,
     "cli": 4,
     "monitor": 4,

@@ -170,7 +170,9 @@ MISSING = """
     monitor.stop()
     verdict = monitor.judge().verdict
     assert verdict.outcome.value == "INCONCLUSIVE"
-    assert "needs numpy: install pytest-memleak[monitor]" in verdict.why, verdict.why
+    assert verdict.why.endswith(
+        "needs numpy: python -m pip install 'pytest-memleak[monitor]' (memleak explain missing-extra)"
+    ), verdict.why
 """
 
 

@@ -110,9 +110,22 @@ def test_run_refuses_what_is_no_app_and_a_test_that_is_marked_too(pytester: pyte
     told = failures_of(result)
     assert told == {
         "test_name": ["memleak.run: app 'shop:app': expects an ASGI app or an entered TestClient"],
-        "test_not_entered": ["memleak.run: the client is not entered: use `with TestClient(app) as client`"],
-        "test_marked": [
-            "memleak.run: the test is marked no_leak too: measure it by the marker or by the fixture, not both"
+        "test_not_entered": [
+            (
+                "memleak.run: the client is not entered: use `with TestClient(app) as client` "
+                "(memleak explain client-not-entered)"
+            )
         ],
-        "test_in_a_loop": ["memleak.run: runs an event loop of its own: call it from a test that is not async"],
+        "test_marked": [
+            (
+                "memleak.run: the test is marked no_leak too: measure it by the marker or by the fixture, not both "
+                "(memleak explain marker-and-fixture)"
+            )
+        ],
+        "test_in_a_loop": [
+            (
+                "memleak.run: runs an event loop of its own: call it from a test that is not async "
+                "(memleak explain own-event-loop)"
+            )
+        ],
     }

@@ -365,7 +365,8 @@ def test_what_a_soak_needs_is_named_with_the_command_that_installs_it(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in absent else find_spec(name))
     pytester.makepyfile(MARKED.format(arguments="duration='2m'", name="test_a"))
     assert refused(pytester, "test_a") == (
-        "test_a cannot be soaked: a soak needs scipy and locust: python -m pip install 'pytest-memleak[locust]'"
+        "test_a cannot be soaked: a soak needs scipy and locust: python -m pip install 'pytest-memleak[locust]' "
+        "(memleak explain missing-extra)"
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from test_docs import ROOT, blocks, links, tables
+from docs_support import ROOT, blocks, links, tables
 from typer.testing import CliRunner
 
 from pytest_memleak import cli

@@ -271,7 +271,7 @@ def test_an_unknown_argument_names_the_valid_ones_and_the_one_that_was_meant(mis
     text = str(error.value)
     assert text.startswith(f"no_leak: unknown argument {misspelt!r}")
     assert (f"did you mean {meant!r}" in text) if meant else ("did you mean" not in text)
-    assert text.endswith(", ".join(MARKER_NAMES))
+    assert text.endswith(f"{', '.join(MARKER_NAMES)} (memleak explain unknown-argument)")
 
 
 @pytest.mark.parametrize("name", [option.name for option in OPTIONS if not option.marker])

@@ -219,10 +219,11 @@ def assert_outside(ended: subprocess.CompletedProcess[str], folder: Path) -> Non
             "-- uvicorn shop:app",
             (
                 "the command 'uvicorn shop:app' does not say which port to listen on: "
-                "write {{port}} or {{bind}} where the number or host:port belongs"
+                "write {{port}} or {{bind}} where the number or host:port belongs "
+                "(memleak explain command-without-port)"
             ),
         ),
-        ("--resume nix", "nix holds no run: expects the folder that `memleak soak` made"),
+        ("--resume nix", "nix holds no run: expects the folder that `memleak soak` made (memleak explain not-a-run)"),
         ("--resume nix --users 3", "--resume goes on with a run as it was asked for: leave --users away"),
     ],
 )
@@ -268,7 +269,7 @@ def test_a_folder_without_a_readable_run_is_refused(runs: Path, tmp_path: Path) 
     assert_refused(memleak(tmp_path, "verify", "damaged"), f"memleak verify: {reason}")
     assert_refused(memleak(tmp_path, "soak", "--resume", "damaged"), f"memleak soak: {reason}")
     (tmp_path / "empty").mkdir()
-    reason = "empty holds no run: expects the folder that `memleak soak` made"
+    reason = "empty holds no run: expects the folder that `memleak soak` made (memleak explain not-a-run)"
     assert_refused(memleak(tmp_path, "report", "empty"), f"memleak report: {reason}")
 
 
@@ -281,11 +282,13 @@ def test_a_result_that_cannot_be_read_is_refused(runs: Path, tmp_path: Path) -> 
     (tmp_path / "newer.json").write_text(json.dumps(newer))
     assert_refused(
         memleak(tmp_path, "verify", str(runs / "leaky"), "newer.json"),
-        "memleak verify: newer.json has version 99, and this memleak reads version 1: soak it again",
+        "memleak verify: newer.json has version 99, and this memleak reads version 1: soak it again "
+        "(memleak explain not-a-run)",
     )
     assert_refused(
         memleak(tmp_path, "verify", "absent"),
-        "memleak verify: absent does not exist: expects the folder of a run, or its result as JSON",
+        "memleak verify: absent does not exist: expects the folder of a run, or its result as JSON "
+        "(memleak explain not-a-run)",
     )
 
 
@@ -297,4 +300,6 @@ def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
     ):
         ended = running.end()
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.endswith("already: end it, or leave its port away to have a free one\n")
+    assert ended.stderr.endswith(
+        "already: end it, or leave its port away to have a free one (memleak explain port-in-use)\n"
+    )

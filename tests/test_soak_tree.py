@@ -665,11 +665,14 @@ def test_a_server_that_never_answers(tmp_path: Path) -> None:
         said(tree, "thinking")
         with pytest.raises(StartError) as raised:
             wait_until_healthy(url, tree, timeout_s=0.2)
-    assert str(raised.value) == f"the server did not answer on {url}/ within 0.2 s; its log ends:\nthinking"
+    assert str(raised.value) == (
+        f"the server did not answer on {url}/ within 0.2 s (memleak explain server-did-not-start); "
+        "its log ends:\nthinking"
+    )
 
 
 def test_a_server_that_accepts_and_says_nothing(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, python(tmp_path, "import time; time.sleep(600)") as tree:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(StartError, match=r"did not answer on .* within 0.2 s; its log is empty$"):
+        with pytest.raises(StartError, match=r"did not answer on .* within 0.2 s \(.*\); its log is empty$"):
             wait_until_healthy(url, tree, timeout_s=0.2)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from pytest_memleak.cli import refusal
+from pytest_memleak.slugs import see
 
 if TYPE_CHECKING:
     from pytest_memleak.model_logs import LogResult
@@ -51,7 +52,9 @@ def analyze_logs(
     ] = -1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Find figures of memory in logs, judge their trend, and tell what preceded deaths by want of memory.
+    """Find figures of memory in logs, and judge their trend.
+
+    What preceded a death by want of memory is told too.
 
     Reads text, JSON lines, logfmt, gunicorn and uvicorn logs, the kernel's log, kubectl top, docker stats, Prometheus
     text and /usr/bin/time -v. Exit codes: 0 no leak, 1 leak, 2 usage, 3 inconclusive.
@@ -69,8 +72,11 @@ def analyze_logs(
     except _TooSlow:
         refusal.refuse(
             _NAME,
-            f"--pattern was at work for more than {_SLOWEST_S:g} s on 256 kB of log: it repeats what is repeated, such "
-            "as (a+)+, and tries every way to do so; write it without",
+            see(
+                "endless-pattern",
+                f"--pattern was at work for more than {_SLOWEST_S:g} s on 256 kB of log: it repeats what is repeated, "
+                "such as (a+)+, and tries every way to do so; write it without",
+            ),
         )
     if as_json:
         refusal.say(json.dumps(result.to_dict(), indent=2))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 import typer
-import typer.core
+
+from pytest_memleak.cli.helps import Told
 
 _KEY: Final = "pytest_memleak.behind"
 
 
-class WithCommand(typer.core.TyperCommand):
+class WithCommand(Told):
     """Keeps what stands behind the first `--` from being read as arguments of ours.
 
     A context is click's own, or the one that newer releases of typer carry: hence Any.

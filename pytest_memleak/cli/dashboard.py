@@ -36,9 +36,10 @@ def dashboard(
     name: Annotated[str, typer.Option(help="A word in its command line.")] = "",
     port: Annotated[int, typer.Option(help="The port at which it listens.")] = 0,
 ) -> None:
-    """Show a running process and its workers live: RSS, VMS, threads, descriptors, slope.
+    """Show a running process and its workers live.
 
-    Keys: p pause, n next process, s save, q quit. In a pipe it prints a line for each reading.
+    RSS, VMS, threads, descriptors, and how fast it grows. Keys: p pause, n next process, s save, q quit. In a pipe it
+    prints a line for each reading.
 
     Example: memleak dashboard 600 5 --port 8000
     """

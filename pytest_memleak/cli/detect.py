@@ -40,9 +40,10 @@ def detect(
     save: Annotated[str, typer.Option(help="Record the readings in this folder.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Watch a running process, its workers included, and say whether it leaks.
+    """Say whether a running process and its workers leak.
 
-    Nothing in it is changed. Without an option: the one Python server that runs here. With -- COMMAND it is started.
+    It is watched from outside, and nothing in it is changed. Without an option: the one Python server that runs here.
+    With -- COMMAND it is started.
 
     Exit codes: 0 no leak, 1 leak, 2 usage, 3 inconclusive.
 

@@ -65,9 +65,10 @@ def fleet(
     timeout: Annotated[str, typer.Option(help="How long an answer may take.")] = "60s",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Judge every pod or instance that a Prometheus watches, and rank the deployments that leak.
+    """Say which deployments leak, out of your Prometheus.
 
-    It only reads. Any store that speaks Prometheus' HTTP API will do: Thanos, Mimir, Cortex, VictoriaMetrics.
+    Every pod or instance that it watches is judged, and the deployments are ranked. It only reads. Any store that
+    speaks Prometheus' HTTP API will do: Thanos, Mimir, Cortex, VictoriaMetrics.
 
     Exit codes: 0 no leak, 1 something leaks, 2 usage, or no answer from the store, 3 inconclusive: nothing could be
     judged, or something grew beyond the limit and may not go on, or the store's answer was not whole.

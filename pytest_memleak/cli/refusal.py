@@ -9,6 +9,8 @@ from typing import Final, NoReturn
 
 import typer
 
+from pytest_memleak.slugs import see
+
 CLEAN: Final = 0
 LEAK: Final = 1
 USAGE: Final = 2
@@ -61,4 +63,5 @@ def _need(command: str, modules: Sequence[str], extra: str) -> None:
 
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        refuse(command, f"needs {' and '.join(missing)}: python -m pip install 'pytest-memleak[{extra}]'")
+        install = f"python -m pip install 'pytest-memleak[{extra}]'"
+        refuse(command, see("missing-extra", f"needs {' and '.join(missing)}: {install}"))

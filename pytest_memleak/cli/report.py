@@ -19,7 +19,9 @@ def report(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Show what a soak or a recorded watch found, also one that was killed in the middle.
+    """Judge a recorded run again, also one that was killed.
+
+    A run is what `memleak soak` and `memleak detect --save` write.
 
     Exit codes: those of `memleak soak` and `memleak detect`.
 

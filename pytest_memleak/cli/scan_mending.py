@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from pytest_memleak.cli import refusal
+from pytest_memleak.slugs import see
 
 if TYPE_CHECKING:
     from pytest_memleak.model_scan import Finding
@@ -36,7 +37,7 @@ def mend(findings: Sequence[Finding], *, bounds: bool, write: bool) -> bool:
             if found.fixed and _settled(found, write=write):
                 fixed, files = fixed + len(found.fixed), files + 1
     except ModuleNotFoundError:
-        refusal.refuse(NAME, f"{'--fix' if write else '--diff-only'} {fixes.NEEDS}")
+        refusal.refuse(NAME, see("missing-extra", f"{'--fix' if write else '--diff-only'} {fixes.NEEDS}"))
     note(f"{'fixed' if write else 'would fix'} {counted(fixed, 'finding')} in {counted(files, 'file')}")
     if left:
         note(f"left {counted(left, 'finding')} alone: no rewrite is sure to keep what the code does")

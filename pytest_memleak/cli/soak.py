@@ -45,7 +45,9 @@ def soak(
     resume: Annotated[str, typer.Option(help="Go on with a run that ended early: its folder.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Soak a service: real server, real load, and what it keeps of memory, by endpoint.
+    """Serve an app, load it, and judge what each endpoint keeps.
+
+    A real server, a real load by Locust, and an agent in each worker that reads its memory at rest.
 
     Exit codes: 0 clean, 1 leak, 2 usage, 3 inconclusive, 4 server or load failed.
 

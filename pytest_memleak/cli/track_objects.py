@@ -37,7 +37,9 @@ def track_objects(
     max_objects: Annotated[int, typer.Option(help="Count a sample where there are more objects.")] = 2_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Count the objects of a running process by type, some times, and say which types accumulate.
+    """Say which types of objects pile up in a running process.
+
+    Their objects are counted several times, and those that are still there are looked at: who holds them?
 
     Needs Python 3.14 on both sides, or gdb and the right to attach; else --url, or -- COMMAND, which is started.
     Without an option: the one Python server that runs here.

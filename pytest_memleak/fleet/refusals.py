@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from pytest_memleak.fleet.plan import FleetError
+from pytest_memleak.slugs import see
 
 _SHOWN: Final = 300
 """Characters of what a store says itself."""
@@ -23,6 +24,9 @@ class TooMuch(Exception):
 
 class Unreachable(FleetError):
     """Nobody answers there, or nobody whom we may ask: another question would fare no better."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(see("no-answer-from-store", sentence))
 
 
 def unreachable(name: str, error: Exception, timeout_s: float) -> Unreachable:

@@ -26,6 +26,7 @@ from pytest_memleak.inspection import rights
 from pytest_memleak.inspection.errors import Gone, InspectionError
 from pytest_memleak.inspection.injected import LetterBox
 from pytest_memleak.inspection.interpreter import Interpreter, interpreter_of
+from pytest_memleak.slugs import see
 
 # A busy main thread reaches its next bytecode within microseconds, and an event loop within its next timer: uvicorn's
 # ticks each 0.1 s. What takes longer waits in the kernel, or is deep in C.
@@ -136,8 +137,11 @@ class Gdb:
         if answer is None:
             self._box.withdraw()
             raise InspectionError(
-                f"the main thread of process {self._pid} ran no Python for {_WAIT_S:.0f} s: it waits, or works in C; "
-                "try again when it has work to do"
+                see(
+                    "busy-main-thread",
+                    f"the main thread of process {self._pid} ran no Python for {_WAIT_S:.0f} s: it waits, or works in "
+                    "C; try again when it has work to do",
+                )
             )
         self._is_pending = False
         return answer

@@ -10,6 +10,7 @@ from typing import Final
 
 from pytest_memleak.inspection import elf, rights
 from pytest_memleak.inspection.errors import Gone, InspectionError
+from pytest_memleak.slugs import see
 
 ADD: Final = "Py_AddPendingCall"
 MAKE: Final = "Py_MakePendingCalls"
@@ -55,15 +56,16 @@ def interpreter_of(pid: int) -> Interpreter:
     python = _first(pid, files, _PYTHON)
     if python is None:
         if any("pypy" in Path(file.path).name.lower() for file in files):
-            raise InspectionError(f"process {pid} runs PyPy; only CPython can be inspected")
+            raise InspectionError(see("no-cpython", f"process {pid} runs PyPy; only CPython can be inspected"))
         if any(_VERSION.search(Path(file.path).name) for file in files):
-            raise InspectionError(
-                f"the Python of process {pid} does not export {RUN}: its symbols were stripped, dynamic ones included"
-            )
-        raise InspectionError(f"process {pid} is no CPython process: none of its files exports {RUN}")
+            sentence = f"the Python of process {pid} does not export {RUN}: its symbols were stripped, dynamic ones too"
+            raise InspectionError(see("no-cpython", sentence))
+        sentence = f"process {pid} is no CPython process: none of its files exports {RUN}"
+        raise InspectionError(see("no-cpython", sentence))
     libc = _first(pid, files, _LIBC)
     if libc is None:
-        raise InspectionError(f"process {pid} has no C library that exports mmap: it is linked statically")
+        sentence = f"process {pid} has no C library that exports mmap: it is linked statically"
+        raise InspectionError(see("no-cpython", sentence))
     return Interpreter(addresses={**python, **libc}, minor=minor_of(pid))
 
 

@@ -9,6 +9,7 @@ from pytest_memleak.inspection import rights
 from pytest_memleak.inspection.errors import InspectionError
 from pytest_memleak.inspection.injected import LetterBox
 from pytest_memleak.inspection.interpreter import minor_of
+from pytest_memleak.slugs import see
 
 _WAIT_S: Final = 20.0
 
@@ -48,5 +49,6 @@ class RemoteExec:
         answer = self._box.answer(_WAIT_S)
         if answer is None:
             self._box.withdraw()
-            raise InspectionError(f"the main thread of process {self._pid} ran no Python for {_WAIT_S:.0f} s")
+            sentence = f"the main thread of process {self._pid} ran no Python for {_WAIT_S:.0f} s"
+            raise InspectionError(see("busy-main-thread", sentence))
         return answer

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from pytest_memleak.slugs import see
+
 # include/uapi/linux/capability.h
 _CAP_SYS_PTRACE: Final = 19
 
@@ -64,6 +66,10 @@ def facts_of(pid: int) -> Facts:
 
 def refusal(facts: Facts) -> str:
     """Why it was refused, and what helps, as one sentence."""
+    return see("not-allowed-to-attach", _reason(facts))
+
+
+def _reason(facts: Facts) -> str:
     subject = f"not allowed to attach to process {facts.pid}: "
     if facts.tracer:
         name = f" ({facts.tracer_name})" if facts.tracer_name else ""
@@ -96,6 +102,12 @@ def refusal(facts: Facts) -> str:
 
 def gdb_missing() -> str:
     """That gdb is not there, with the command that installs it on this system."""
+    sentence = f"a live process is read through gdb, which is not installed: `{gdb_command()}`, {ELSE}"
+    return see("no-gdb", sentence)
+
+
+def gdb_command() -> str:
+    """The command that installs gdb on this system."""
     words = {}
     for path in ("/etc/os-release", "/usr/lib/os-release"):
         try:
@@ -105,8 +117,7 @@ def gdb_missing() -> str:
         words = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in lines)}
         break
     known = [name for name in f"{words.get('ID', '')} {words.get('ID_LIKE', '')}".split() if name in _INSTALL]
-    command = _INSTALL[known[0]] if known else "apt-get install gdb"
-    return f"a live process is read through gdb, which is not installed: `{command}`, {ELSE}"
+    return _INSTALL[known[0]] if known else "apt-get install gdb"
 
 
 def has_gdb() -> bool:

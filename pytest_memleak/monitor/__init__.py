@@ -7,6 +7,16 @@ setup_memory_monitoring(app)
 
 from __future__ import annotations
 
+import importlib.util
+
+from pytest_memleak.slugs import see
+
+if importlib.util.find_spec("fastapi") is None:
+    raise ModuleNotFoundError(
+        see("missing-extra", "the monitor needs fastapi: python -m pip install 'pytest-memleak[monitor]'"),
+        name="fastapi",
+    )
+
 from pytest_memleak.monitor.setup import setup_memory_monitoring, teardown
 from pytest_memleak.monitor.state import Monitor
 from pytest_memleak.monitor.tracked import memory_tracked

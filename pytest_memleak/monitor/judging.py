@@ -16,6 +16,7 @@ from pytest_memleak.model_monitor import Judged, Reading
 from pytest_memleak.model_soak import EndpointGrowth, Estimate
 from pytest_memleak.model_watch import Severity, Thresholds, Track, TrackVerdict
 from pytest_memleak.monitor.ring import Ring
+from pytest_memleak.slugs import see
 from pytest_memleak.units import MB
 
 Clock = Callable[[], float]
@@ -94,8 +95,8 @@ def judge(ring: Ring, thresholds: Thresholds) -> Judged:
     try:
         return _judged(readings, columns, thresholds)
     except ImportError as error:
-        why = f"the verdict needs {error.name}: install pytest-memleak[monitor]"
-        return _none(why)
+        why = f"the verdict needs {error.name}: python -m pip install 'pytest-memleak[monitor]'"
+        return _none(see("missing-extra", why))
 
 
 def _none(why: str) -> Judged:

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from pytest_memleak.slugs import see
+
 _TAKEN = (errno.EADDRINUSE, errno.EACCES)
 
 
@@ -64,8 +66,12 @@ class OwnPort:
         if not self._told:
             self._told = True
             sys.stderr.write(
-                f"memleak: nothing listens on port {self._address[1]}: the monitor's own port is served by uvicorn,"
-                " which is not installed (pytest-memleak[monitor] brings it)\n"
+                see(
+                    "missing-extra",
+                    f"memleak: nothing listens on port {self._address[1]}, which uvicorn would serve and which is not "
+                    "installed: python -m pip install 'pytest-memleak[monitor]'",
+                )
+                + "\n"
             )
         return False
 

@@ -23,9 +23,11 @@ from pytest_memleak.monitor.middleware import Noting, Watching
 from pytest_memleak.monitor.own_port import OwnPort
 from pytest_memleak.monitor.routes import make_router
 from pytest_memleak.monitor.state import Monitor, Settings
+from pytest_memleak.slugs import see
 
 _STATE: Final = "memleak_monitor"
 _UNDO: Final = "memleak_undo"
+_NO_METRICS: Final = "no metrics without prometheus-client: python -m pip install 'pytest-memleak[monitor]'"
 
 
 def setup_memory_monitoring(
@@ -200,5 +202,5 @@ def _seam(module: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":
             raise
-        sys.stderr.write("memleak: no metrics without prometheus-client (pytest-memleak[monitor] brings it)\n")
+        sys.stderr.write(f"memleak: {see('missing-extra', _NO_METRICS)}\n")
         return None

@@ -14,6 +14,7 @@ from pytest_memleak.plugin.measuring import LeakFound, Measuring, command_again
 from pytest_memleak.plugin.runs import EndpointLike, Runs
 from pytest_memleak.reports import text
 from pytest_memleak.settings import Settings
+from pytest_memleak.slugs import see
 from pytest_memleak.workloads import asgi
 
 
@@ -148,7 +149,10 @@ class Memleak:
     def _refuse_marked(self) -> None:
         if LAYERS in self._item.stash:
             raise settings.SettingError(
-                "the test is marked no_leak too: measure it by the marker or by the fixture, not both"
+                see(
+                    "marker-and-fixture",
+                    "the test is marked no_leak too: measure it by the marker or by the fixture, not both",
+                )
             )
 
     def _settings(self, budget: Mapping[str, Any]) -> Settings:

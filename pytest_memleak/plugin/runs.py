@@ -19,6 +19,7 @@ from pytest_memleak.plugin.stores import HarnessStores
 from pytest_memleak.probes.catalogue import find_probes, running_loops
 from pytest_memleak.reports import text
 from pytest_memleak.settings import Settings
+from pytest_memleak.slugs import see
 from pytest_memleak.workloads import asgi, clients
 from pytest_memleak.workloads.steps import drive, drive_async
 
@@ -84,7 +85,8 @@ class Runs:
     def _called(self, app: Any, targets: Mapping[str, ClientCall]) -> dict[str, Result]:
         if clients.is_test_client(app):
             if not clients.is_entered(app):
-                raise settings.SettingError("the client is not entered: use `with TestClient(app) as client`")
+                sentence = "the client is not entered: use `with TestClient(app) as client`"
+                raise settings.SettingError(see("client-not-entered", sentence))
             return {name: self._measured(name, target, app) for name, target in targets.items()}
         client = _test_client(app)
         try:
@@ -171,7 +173,10 @@ def _test_client(app: Any) -> Any:
         from starlette.testclient import TestClient
     except (ImportError, RuntimeError) as error:
         raise settings.SettingError(
-            f"callables need Starlette's TestClient ({error}): python -m pip install 'pytest-memleak[fastapi]'"
+            see(
+                "missing-extra",
+                f"callables need Starlette's TestClient ({error}): python -m pip install 'pytest-memleak[fastapi]'",
+            )
         ) from None
     return TestClient(app)
 
@@ -183,7 +188,8 @@ def _in_new_loop(work: Any) -> Any:
         pass
     else:
         work.close()
-        raise settings.SettingError("runs an event loop of its own: call it from a test that is not async")
+        sentence = "runs an event loop of its own: call it from a test that is not async"
+        raise settings.SettingError(see("own-event-loop", sentence))
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(work)

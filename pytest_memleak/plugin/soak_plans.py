@@ -14,6 +14,7 @@ import pytest
 from pytest_memleak.plugin import apps
 from pytest_memleak.plugin.timeouts import timeout_of
 from pytest_memleak.settings import SettingError, SoakSettings
+from pytest_memleak.slugs import see
 from pytest_memleak.soak.plan import Plan, PlanError, checked
 from pytest_memleak.units import format_seconds
 
@@ -54,7 +55,8 @@ def need_packages() -> None:
     names = ("numpy", "scipy", "cattrs", "locust")
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
-        raise SettingError(f"a soak needs {' and '.join(missing)}: python -m pip install 'pytest-memleak[locust]'")
+        install = "python -m pip install 'pytest-memleak[locust]'"
+        raise SettingError(see("missing-extra", f"a soak needs {' and '.join(missing)}: {install}"))
 
 
 def command_words(command: str | Sequence[str]) -> tuple[str, ...]:
@@ -70,9 +72,12 @@ def _refuse_timeout(item: pytest.Item, duration_s: float) -> None:
     needed_s = duration_s * (1 + _AROUND_SHARE) + _AROUND_S
     if limit_s is not None and limit_s < needed_s:
         raise SettingError(
-            f"a soak of {format_seconds(duration_s)} takes {format_seconds(needed_s)} in all, and pytest-timeout stops "
-            f"the test after {format_seconds(limit_s)}: raise it (@pytest.mark.timeout({needed_s:.0f})), or shorten "
-            "the soak (duration, --memleak-soak)"
+            see(
+                "timeout-too-short",
+                f"a soak of {format_seconds(duration_s)} takes {format_seconds(needed_s)} in all, and pytest-timeout "
+                f"stops the test after {format_seconds(limit_s)}: raise it (@pytest.mark.timeout({needed_s:.0f})), or "
+                "shorten the soak (duration, --memleak-soak)",
+            )
         )
 
 

@@ -20,7 +20,6 @@ from pytest_memleak.plugin import soak_lines, soak_plans
 from pytest_memleak.plugin.measuring import SOAKS, LeakFound, Measuring, command_again
 from pytest_memleak.reports import soak_text, text
 from pytest_memleak.settings import SettingError, SoakSettings
-from pytest_memleak.soak import act
 from pytest_memleak.soak.folder import FolderError, records
 from pytest_memleak.soak.plan import Plan, PlanError
 from pytest_memleak.soak.tree import StartError
@@ -53,6 +52,9 @@ def carry_out(measuring: Measuring, item: pytest.Item, plan: Plan, asked: SoakSe
     """Soak, record the result, and raise what is no verdict: a failure, or with the option INCONCLUSIVE."""
     if measuring.canary:
         pytest.skip(_NO_CANARY)
+    # Here, for it imports numpy: a plan is made first, which says what is not installed.
+    from pytest_memleak.soak import act
+
     name = _name(item)
     try:
         with _importing_as_here():

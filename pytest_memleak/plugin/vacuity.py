@@ -15,6 +15,7 @@ from _pytest.outcomes import Failed
 
 from pytest_memleak.model import Outcome, Result
 from pytest_memleak.settings import Settings
+from pytest_memleak.slugs import see
 from pytest_memleak.units import format_count
 from pytest_memleak.verdict.exact import PYMALLOC_MAX_BYTES
 from pytest_memleak.verdict.trend import UNSEEN_UNITS
@@ -48,9 +49,10 @@ def refuse_unreached(item: pytest.Item, counts: StatusCounts, name: str) -> None
 def _unreached(name: str, seen: dict[int, int]) -> str:
     """The sentence for requests that the framework answered before any endpoint's code ran."""
     answers = ", ".join(f"{format_count(count)} x {status} {_phrase(status)}" for status, count in seen.items())
-    return (
+    return see(
+        "never-reached",
         f"{name} never reached the endpoint: all answers were {answers}, so a pass would prove nothing; "
-        "check the method, the path and the body, or assert the status if it is meant"
+        "check the method, the path and the body, or assert the status if it is meant",
     )
 
 
@@ -64,8 +66,12 @@ def refuse_too_few_calls(result: Result, settings: Settings) -> None:
         needed = max(needed, int(UNSEEN_UNITS * PYMALLOC_MAX_BYTES / limit))
     if result.calls < needed:
         raise Refused(
-            f"{result.name} made {format_count(result.calls)} calls in {result.seconds:.0f} s, but its budget needs "
-            f"{format_count(needed)} to be proven: raise max_time (now {settings.max_time:g} s) or make a call faster"
+            see(
+                "too-few-calls",
+                f"{result.name} made {format_count(result.calls)} calls in {result.seconds:.0f} s, but its budget "
+                f"needs {format_count(needed)} to be proven: raise max_time (now {settings.max_time:g} s) or make a "
+                "call faster",
+            )
         )
 
 

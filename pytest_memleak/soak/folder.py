@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pytest_memleak.slugs import see
+
 RUN: Final = "run.json"
 READINGS: Final = "readings.jsonl"
 RESULT: Final = "result.json"
@@ -54,7 +56,8 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if (path / RUN).exists() or (path / READINGS).exists():
-                raise FolderError(f"{path} holds a run already: name another folder, or go on with it by --resume")
+                sentence = f"{path} holds a run already: name another folder, or go on with it by --resume"
+                raise FolderError(see("folder-in-use", sentence))
             (path / RUN).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
             return cls(path)
         except OSError as error:
@@ -132,7 +135,7 @@ def _claim(file: int, path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(file)
-        raise FolderError(f"{path} is being written by a soak that still runs") from None
+        raise FolderError(see("folder-in-use", f"{path} is being written by a soak that still runs")) from None
     except OSError:
         return  # some network file systems have none
 
@@ -158,9 +161,11 @@ def read_plan(path: Path) -> dict[str, Any]:
     try:
         plan: Any = json.loads((path / RUN).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FolderError(f"{path} holds no run: expects the folder that `memleak soak` made") from None
+        sentence = f"{path} holds no run: expects the folder that `memleak soak` made"
+        raise FolderError(see("not-a-run", sentence)) from None
     except NotADirectoryError:
-        raise FolderError(f"{path} is a file: expects the folder that `memleak soak` made") from None
+        sentence = f"{path} is a file: expects the folder that `memleak soak` made"
+        raise FolderError(see("not-a-run", sentence)) from None
     except (OSError, ValueError) as error:
         raise FolderError(f"{path / RUN} cannot be read ({error})") from None
     if not isinstance(plan, dict):

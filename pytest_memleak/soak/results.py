@@ -11,6 +11,7 @@ import cattrs
 
 from pytest_memleak.model import SCHEMA_VERSION
 from pytest_memleak.model_soak import Estimate, SoakResult
+from pytest_memleak.slugs import see
 from pytest_memleak.soak.act import review
 from pytest_memleak.soak.folder import FolderError
 
@@ -39,13 +40,15 @@ def load_result(path: Path) -> SoakResult:
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FolderError(f"{path} does not exist: expects the folder of a run, or its result as JSON") from None
+        sentence = f"{path} does not exist: expects the folder of a run, or its result as JSON"
+        raise FolderError(see("not-a-run", sentence)) from None
     except (OSError, ValueError) as error:
         raise FolderError(f"{path} cannot be read as a result ({error})") from None
     version = found.pop("version", None) if isinstance(found, dict) else None
     if version != SCHEMA_VERSION:
         said = "no version" if version is None else f"version {version!r}"
-        raise FolderError(f"{path} has {said}, and this memleak reads version {SCHEMA_VERSION}: soak it again")
+        sentence = f"{path} has {said}, and this memleak reads version {SCHEMA_VERSION}: soak it again"
+        raise FolderError(see("not-a-run", sentence))
     try:
         return _CONVERTER.structure(found, SoakResult)
     except Exception as error:  # noqa: BLE001  (cattrs raises groups of whatever its hooks meet)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from pytest_memleak.slugs import see
 from pytest_memleak.soak.tree import StartError, Tree
 
 HEALTHY_S: Final = 60.0
@@ -94,8 +95,11 @@ def users_command(command: Sequence[str], host: str, port: int) -> Launch:
     own_port = _option(command, "--port")
     if own_port is None or not own_port.isdecimal():
         raise StartError(
-            f"the command {' '.join(command)!r} does not say which port to listen on: "
-            "write {port} or {bind} where the number or host:port belongs"
+            see(
+                "command-without-port",
+                f"the command {' '.join(command)!r} does not say which port to listen on: "
+                "write {port} or {bind} where the number or host:port belongs",
+            )
         )
     launch = Launch(command=tuple(command), host=_option(command, "--host") or "127.0.0.1", port=int(own_port))
     _refuse_taken(launch, "write {port} in the command to use a free port")
@@ -123,7 +127,7 @@ def _refuse_taken(launch: Launch, way_out: str) -> None:
     """A server that runs already would answer in the place of ours, which can only fail to bind."""
     address = urlsplit(launch.url)
     with suppress(OSError), socket.create_connection((address.hostname or "", launch.port), timeout=ANSWER_S):
-        raise StartError(f"something listens on {launch.url} already: end it, or {way_out}")
+        raise StartError(see("port-in-use", f"something listens on {launch.url} already: end it, or {way_out}"))
 
 
 def _in_url(host: str) -> str:
@@ -150,11 +154,13 @@ def wait_until_healthy(
     failing: int | None = None
     while True:
         if ended := tree.poll():
-            raise StartError(f"the {tree.name} {ended.words} before it answered on {where}; {log_end(tree)}")
+            said = see("server-did-not-start", f"the {tree.name} {ended.words} before it answered on {where}")
+            raise StartError(f"{said}; {log_end(tree)}")
         left_s = timeout_s - (clock() - began)
         if left_s <= 0:
             what = f"answered {failing}" if failing else "did not answer"
-            raise StartError(f"the {tree.name} {what} on {where} within {timeout_s:g} s; {log_end(tree)}")
+            said = see("server-did-not-start", f"the {tree.name} {what} on {where} within {timeout_s:g} s")
+            raise StartError(f"{said}; {log_end(tree)}")
         status = _status(where, min(left_s, ANSWER_S))
         if status is not None and status < 500:
             return clock() - began

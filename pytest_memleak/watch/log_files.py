@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, cast
 
+from pytest_memleak.slugs import see
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -192,9 +194,9 @@ def _zstd(stream: IO[bytes], name: str) -> Iterator[bytes]:
     try:
         import zstandard
     except ImportError:
-        raise LogError(
-            f"{name} is compressed with zstd, which needs zstandard: python -m pip install 'pytest-memleak[watch]'"
-        ) from None
+        install = "python -m pip install 'pytest-memleak[watch]'"
+        sentence = f"{name} is compressed with zstd, which needs zstandard: {install}"
+        raise LogError(see("missing-extra", sentence)) from None
     try:
         yield from _all(cast("IO[bytes]", zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)))
     except zstandard.ZstdError as error:

@@ -11,6 +11,8 @@ from typing import Final
 
 import psutil
 
+from pytest_memleak.slugs import see
+
 # How the programs that serve Python web applications are called, as a command or behind `python -m`.
 _SERVERS: Final = frozenset(
     {"daphne", "fastapi", "flask", "granian", "gunicorn", "hypercorn", "sanic", "uvicorn", "uwsgi", "waitress-serve"}
@@ -57,7 +59,8 @@ def by_port(port: int, option: str = "--port") -> Target:
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:
-        raise TargetError(f"{option}: not allowed to look up who listens at port {port}; use --pid") from None
+        sentence = f"{option}: not allowed to look up who listens at port {port}; use --pid"
+        raise TargetError(see("which-process", sentence)) from None
     here = [
         found
         for found in connections
@@ -65,7 +68,8 @@ def by_port(port: int, option: str = "--port") -> Target:
     ]
     owners = {found.pid for found in here if found.pid}
     if here and not owners:
-        raise TargetError(f"{option}: port {port} belongs to another user's process; use --pid, as that user or root")
+        sentence = f"{option}: port {port} belongs to another user's process; use --pid, as that user or root"
+        raise TargetError(see("which-process", sentence))
     found = _roots(process for process in _others() if process.pid in owners)
     return _only(found, f"{option} {port}", f"no process listens at port {port}")
 
@@ -92,11 +96,13 @@ def _only(found: Sequence[psutil.Process], option: str, none: str) -> Target:
     if len(found) == 1:
         return _target(found[0])
     if not found:
-        raise TargetError(f"{none}: name the process by --pid, --name or --port, or start it behind --")
+        sentence = f"{none}: name the process by --pid, --name or --port, or start it behind --"
+        raise TargetError(see("which-process", sentence))
     lines = [f"  --pid {process.pid:<8} {_words(process)[:_MOST_WORDS]}" for process in found]
     which = f"{option} fits" if option else "here run"
     kind = "processes" if option else "Python servers"
-    raise TargetError("\n".join([f"{which} {len(found)} {kind}: choose one by --pid", *lines]))
+    sentence = f"{which} {len(found)} {kind}: choose one by --pid"
+    raise TargetError(see("which-process", "\n".join([sentence, *lines])))
 
 
 def _target(process: psutil.Process) -> Target:

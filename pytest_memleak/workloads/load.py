@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from pytest_memleak.slugs import see
+
 OPENAPI_LOAD: Final = Path(__file__).with_name("openapi_load.py")
 LOAD_REPORTER: Final = Path(__file__).with_name("load_reporter.py")
 
@@ -42,7 +44,8 @@ class LoadError(ValueError):
 def check_locustfile(path: Path | None) -> None:
     """Raise LoadError if Locust is not installed, or could not load the file; None checks Locust alone."""
     if importlib.util.find_spec("locust") is None:
-        raise LoadError("locust is not installed: python -m pip install 'pytest-memleak[locust]'")
+        install = "python -m pip install 'pytest-memleak[locust]'"
+        raise LoadError(see("missing-extra", f"locust is not installed: {install}"))
     if path is None:
         return
     if not path.is_file():
