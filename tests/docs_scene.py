@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from docs_support import APP, ROOT, Block, stages
+from docs_support import APP, ROOT, stages
 from fleet_stores import answering, fleet_of
 
 PATIENCE_S: Final = 240
@@ -30,13 +30,13 @@ SHORTER: Final = (
     (r"\bdetect \d+ \d+", "detect 1 0.2"),
     (r"\bdashboard \d+ \d+", "dashboard 1 0.3"),
     (r"\bmemleak track-objects\b", "memleak track-objects --interval 0.5"),
-    (r"--duration \w+", "--duration 4s"),
-    (r"--memleak-soak \w+", "--memleak-soak 4s"),
+    (r"--duration \w+", "--duration 3s"),
+    (r"--memleak-soak \w+", "--memleak-soak 3s"),
     (r" --users \d+", ""),
     # the lines of a leak take a second load
     (r"\bmemleak soak (?!--resume)", "memleak soak --no-diagnose "),
     (r"(memleak soak .*)\bapp\.main:app", r"\1shop.main:app"),
-    (r"--out after\b", "--out before"),
+    (r"(--out|--save) after\b", r"\1 before"),
     (r"\bmemleak demo\b.*", "memleak demo -k home"),
     (r"(--shop=fixed_shop)( --memleak-inconclusive)", r"\1 -k home\2"),
     (r"^while sleep \d+;", "for again in 1 2 3;"),
@@ -82,9 +82,29 @@ esac
 JOURNALCTL: Final = f"#!/bin/sh\ncat <<'LINES'\n{KERNEL}LINES\n"
 
 SHOP: Final = """
-from pytest_memleak.monitor import setup_memory_monitoring
+import os
 
-setup_memory_monitoring(app)
+if "UNDER_THE_MONITOR" in os.environ:
+    from pytest_memleak.monitor import setup_memory_monitoring
+
+    setup_memory_monitoring(app)
+"""
+"""The end of the shop: what imports numpy would make each worker of a soak slow to start."""
+
+LOAD: Final = """
+from locust import FastHttpUser, constant, task
+
+
+class Customer(FastHttpUser):
+    wait_time = constant(0.1)
+
+    @task
+    def read(self):
+        self.client.get("/items/1", name="GET /items/{item_id}")
+
+    @task
+    def search(self):
+        self.client.get("/search?q=kettle", name="GET /search")
 """
 
 TEST: Final = """
@@ -140,12 +160,12 @@ def shell(folder: Path, command: str, more: Mapping[str, str]) -> tuple[int, str
     return done.returncode, done.stdout
 
 
-def overlaid(scene: Scene, block: Block, folder: Path) -> Path:
-    """A copy of the project in which the files of a block's page, as first shown, take the place of its own."""
+def overlaid(scene: Scene, page: Path | None, folder: Path) -> Path:
+    """A copy of the project in which the files of a page, as first shown, take the place of its own."""
     shutil.copytree(scene.project, folder)
-    for first in stages(block.page)[:1]:
+    if page:
         shutil.rmtree(folder / "tests")
-        for name, code in first.items():
+        for name, code in stages(page)[0].items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(code, encoding="utf-8")
     return folder
@@ -155,12 +175,9 @@ def write_project(folder: Path) -> None:
     """The reader's project: a service, a test, a load, logs, a shop, a repository."""
     shutil.copytree(ROOT / "examples", folder / "examples")
     shutil.copytree(ROOT / "examples", folder, dirs_exist_ok=True)
-    shutil.copytree(ROOT / "examples" / "fixed_shop" / "shop", folder / "shop")
-    shutil.copy(ROOT / "examples" / "shop_tests" / "locustfile.py", folder)
-    with (folder / "shop" / "main.py").open("a", encoding="utf-8") as file:
-        file.write(SHOP)
     written = {
-        "app/main.py": APP, "tests/test_search.py": TEST, "pyproject.toml": CONFIGURATION, "app.log.1": LOG,
+        "app/main.py": APP, "shop/main.py": APP + SHOP, "locustfile.py": LOAD,
+        "tests/test_search.py": TEST, "pyproject.toml": CONFIGURATION, "app.log.1": LOG,
         "app.log": LOG + KILLED, "stand-ins/kubectl": KUBECTL, "stand-ins/journalctl": JOURNALCTL,
     }  # fmt: skip
     for name, text in written.items():
@@ -188,7 +205,11 @@ def answers(port: int) -> bool:
 def served(folder: Path, port: int) -> Iterator[int]:
     """The shop under the monitor; gives its pid."""
     command = [sys.executable, "-m", "uvicorn", "shop.main:app", "--port", str(port), "--log-level", "warning"]
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    environment = {
+        **os.environ,
+        "UNDER_THE_MONITOR": "1",
+        "PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
     with subprocess.Popen(command, cwd=folder, env=environment) as process:
         try:
             deadline = time.monotonic() + PATIENCE_S

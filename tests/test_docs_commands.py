@@ -6,15 +6,17 @@ A command that several pages show in projects alike runs once. Whether it prints
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from docs_measured import COMMANDS as SHOWN
+from docs_measured import COMMANDS as MEASURED
 from docs_scene import Scene, overlaid, set_up, shell, shorter
 from docs_support import PAGES, ROOT, Block, blocks, fenced, stages, tables
 
@@ -40,15 +42,25 @@ OF_THE_PAGE = re.compile(r"pytest --memleak( .*tests/test_\w+\.py)?")
 """Commands that run the Python of their page, where it has some; the same with other options runs once."""
 
 
-def commands() -> dict[str, tuple[Block, str]]:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A command, where it is shown, and the page whose Python it runs, if it does."""
+
+    command: str
+    block: Block
+    page: Path | None
+
+
+def commands() -> dict[str, Shown]:
     """The commands to run, by what they are: those that differ when shortened, or run in another project."""
-    found: dict[str, tuple[Block, str]] = {}
+    found: dict[str, Shown] = {}
     ready = {shorter(command) for command in MADE_FIRST}
     for block in (block for page in PAGES for block in fenced(page) if block.language in SHELLS and not block.comment):
         for command in "\n".join(block.commands).replace("\ncd ", " && cd ").splitlines():
-            where = f"{block.page.stem}: " if stages(block.page) and OF_THE_PAGE.fullmatch(command) else ""
-            if command not in SHOWN and shorter(command) not in ready:
-                found.setdefault(f"{where}{shorter(command)}", (block, command))
+            page = block.page if stages(block.page) and OF_THE_PAGE.fullmatch(command) else None
+            if command not in MEASURED and shorter(command) not in ready:
+                name = f"{page.stem}: {shorter(command)}" if page else shorter(command)
+                found.setdefault(name, Shown(command=command, block=block, page=page))
     return found
 
 
@@ -56,21 +68,37 @@ COMMANDS = commands()
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with set_up(tmp_path_factory.mktemp("reader") / "project", MADE_FIRST) as ready:
-        shutil.copytree(ready.project / "before", ready.project / "after")
-        yield ready
+def ended(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[tuple[int, str]]]]:
+    """What became of each command that is tested, once it is known. Mostly they wait, so some run at once."""
+    functions = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    asked = [item.callspec.params["name"] for item in functions if item.originalname == "test_the_command_runs"]
+    folder = tmp_path_factory.mktemp("reader")
+    with set_up(folder / "project", MADE_FIRST) as scene, ThreadPoolExecutor(3) as pool:
+        shutil.copytree(scene.project / "before", scene.project / "after")
+        yield {
+            name: pool.submit(run, scene, COMMANDS[name], folder / str(n))
+            for n, name in enumerate(COMMANDS)
+            if name in asked
+        }
 
 
-@pytest.mark.parametrize("block, command", COMMANDS.values(), ids=COMMANDS)
-def test_the_command_runs(block: Block, command: str, scene: Scene, tmp_path: Path) -> None:
-    if "track-objects" in command and sys.version_info < (3, 14) and not shutil.which("gdb"):
+def run(scene: Scene, shown: Shown, folder: Path) -> tuple[int, str]:
+    """Run a command in a project of its own."""
+    overlaid(scene, shown.page, folder)
+    prepare(folder, shown.command)
+    return scene.run(folder, shown.command)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_command_runs(name: str, ended: dict[str, Future[tuple[int, str]]]) -> None:
+    shown = COMMANDS[name]
+    if "track-objects" in shown.command and sys.version_info < (3, 14) and not shutil.which("gdb"):
         pytest.skip("needs the program gdb")
-    folder = overlaid(scene, block, tmp_path / "project")
-    prepare(folder, command)
-    code, text = scene.run(folder, command)
-    told = f"{block.page.name}:{block.line}: {command}\n{text}"
-    assert code in allowed(command), told
+    code, text = ended[name].result()
+    told = f"{shown.block.page.name}:{shown.block.line}: {shown.command}\n{text}"
+    assert code in allowed(shown.command), told
     assert "Traceback (most recent" not in text, told
     assert "INTERNALERROR" not in text, told
     assert "does not provide the extra" not in text, told
