@@ -238,7 +238,7 @@ def monitor(answers: list[tuple[int, object]]) -> Iterator[str]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            assert self.path == "/api/debug/memory/growth"
+            assert self.path == "/api/debug/memory/growth?samples=0&types=10000"
             code, body = answers.pop(0) if len(answers) > 1 else answers[0]
             self.send_response(code)
             self.end_headers()

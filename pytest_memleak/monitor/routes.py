@@ -13,11 +13,12 @@ import psutil
 from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from pytest_memleak.monitor import answers, collecting, found
 from pytest_memleak.monitor.costly import Busy, Costly
-from pytest_memleak.monitor.growth import Declined, Growth
+from pytest_memleak.monitor.growth import SHOWN, Declined, Growth
 from pytest_memleak.monitor.guard import Guard
 from pytest_memleak.monitor.state import Monitor
 from pytest_memleak.monitor.tracing import Tracing
@@ -25,6 +26,7 @@ from pytest_memleak.monitor.tracing import Tracing
 TAG: Final = "memory"
 
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": answers.Refusal, "description": "a body that is no JSON"},
     401: {"model": answers.Refusal, "description": "a stranger"},
     403: {"model": answers.Refusal, "description": "a stranger"},
     429: {"model": answers.Refusal, "description": "too costly just now: Retry-After says when"},
@@ -94,7 +96,7 @@ class Endpoints:
         # Its numbers are crunched beside the program, and no more often than there are new readings.
         self._verdicts = Costly(is_free=True)
         self._growth = Growth(monitor)
-        self.tracing = Tracing()
+        self.tracing = Tracing(monitor.unjudged)
         self._process: psutil.Process | None = None
 
     def forget(self) -> None:
@@ -144,7 +146,7 @@ class Endpoints:
         """Trace allocations for a limited time, of which `snapshot` then tells; it slows the program meanwhile."""
         begun = time.perf_counter()
         order = order or answers.TracingOrder(seconds=60, frames=1)
-        self.tracing.switch(order.seconds, order.frames)
+        await run_in_threadpool(self.tracing.switch, order.seconds, order.frames)
         answer = {
             "tracing": self.tracing.is_on,
             "tracing_left_s": self.tracing.left_s,
@@ -156,18 +158,18 @@ class Endpoints:
         self,
         force: bool = Query(False, description=_FORCE),
         samples: int = Query(3, ge=0, le=10, description="types of which is said who holds one"),
+        types: int = Query(SHOWN, ge=1, le=10_000, description="how many at most: those that grew most, then the most"),
     ) -> Response:
         """The types whose objects accumulate since the baseline. The first walk is the baseline."""
         try:
             (walk, baseline, rows), stalled_ms = await self._costly.run(
-                functools.partial(self._growth.types, force=force, samples=samples)
+                functools.partial(self._growth.types, force=force, samples=samples, most=types)
             )
         except Declined as error:
             empty: dict[str, Any] = {
                 "t": None,
                 "baseline_t": None,
                 "objects": 0,
-                "every": 1,
                 "declined": str(error),
                 "types": [],
             }
@@ -180,9 +182,9 @@ class Endpoints:
             walk, stalled_ms = await self._costly.run(functools.partial(self._growth.reset, force=force))
         except Declined as error:
             return self._answer(
-                {"t": None, "objects": 0, "every": 1, "declined": str(error)}, time.perf_counter()
+                {"t": None, "objects": 0, "declined": str(error)}, time.perf_counter()
             )  # fmt: skip
-        answer = {"t": walk.t, "objects": walk.objects, "every": walk.every, "declined": None}
+        answer = {"t": walk.t, "objects": walk.objects, "declined": None}
         return self._answer(answer, time.perf_counter(), stalled_ms)
 
     async def history(self, minutes: float = Query(60, gt=0, description="how far back")) -> Response:
