@@ -9,7 +9,7 @@ from pytest_memleak.model import Outcome
 from pytest_memleak.model_logs import Death, LogResult, LogSeries
 from pytest_memleak.model_watch import Severity
 from pytest_memleak.reports.plot import plot
-from pytest_memleak.reports.text import field, figure, wrapped
+from pytest_memleak.reports.text import field, figure, shortened, wrapped
 from pytest_memleak.reports.watch_text import VERDICTS, rate_words, verdict_words
 from pytest_memleak.units import counted, format_bytes, format_count, format_rate, format_seconds
 
@@ -87,20 +87,12 @@ def _table(result: LogResult, width: int) -> Iterator[str]:
     yield f"  {'series':<{room}} {'readings':>8} {'first':>8} {'last':>8} {'MB/min':>7} {'limit':>6}  verdict"
     for one in shown:
         yield (
-            f"  {_cut(one.name, room):<{room}} {format_count(one.readings):>8} {format_bytes(one.first):>8} "
+            f"  {shortened(one.name, room):<{room}} {format_count(one.readings):>8} {format_bytes(one.first):>8} "
             f"{format_bytes(one.last):>8} {format_rate(one.verdict.rate.value):>7} "
             f"{format_rate(one.limit_mb_per_min):>6}  {verdict_words(one.verdict.shape, one.verdict.outcome)}"
         )
     if len(result.series) > _SHOWN_SERIES:
         yield f"  and {len(result.series) - _SHOWN_SERIES} more (--json has them)"
-
-
-def _cut(name: str, room: int) -> str:
-    """Names of pods differ at their ends: the middle goes."""
-    if len(name) <= room:
-        return name
-    tail = room * 2 // 3
-    return name[: room - tail - 1] + "…" + name[-tail:]
 
 
 def _curve(result: LogResult, width: int) -> Iterator[str]:
@@ -121,7 +113,7 @@ def _curve(result: LogResult, width: int) -> Iterator[str]:
         for one in order[:_SHOWN_PROCESSES]:
             rate = format_rate(one.rate.value)
             words = verdict_words(one.shape, one.outcome)
-            yield f"  {_cut(one.name, room):<{room}} {format_bytes(one.gained):>9} {rate:>8}  {words}"
+            yield f"  {shortened(one.name, room):<{room}} {format_bytes(one.gained):>9} {rate:>8}  {words}"
         if worst.lives > min(len(order), _SHOWN_PROCESSES):
             yield f"  and {worst.lives - min(len(order), _SHOWN_PROCESSES)} more"
 

@@ -249,6 +249,14 @@ def field(label: str, text: str, width: int, *, wrap: bool = True) -> Iterator[s
     yield from _wrap(text, width, first=head, rest=" " * 8)
 
 
+def shortened(name: str, room: int) -> str:
+    """A name in at most `room` columns. Tests, pods and paths differ at their ends: the middle goes."""
+    if len(name) <= room:
+        return name
+    tail = room * 2 // 3
+    return name[: room - tail - 1] + "…" + name[-tail:]
+
+
 def figure(name: str, words: str, width: int) -> list[str]:
     """One of a report's first figures: its name in a column of its own, then the words, wrapped."""
     label = f"  {name + ':':<{FIGURE_WIDTH}}"
