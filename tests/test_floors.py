@@ -28,6 +28,7 @@ FLOORS = {
     "model_soak": 0,
     "model_watch": 0,
     "units": 0,
+    "bootstrap": 3,
     "wire": 0,
     "probes": 1,
     "verdict": 1,

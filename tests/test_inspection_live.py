@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 from inspection_support import BLOCKED, LEAKING, NEEDS_GDB, STEADY, running
-from soak_support import Running, memleak, until
+from soak_support import Running, memleak
+from waiting import until
 
 from pytest_memleak.inspection import gdb, injected
 from pytest_memleak.inspection.errors import Gone, InspectionError

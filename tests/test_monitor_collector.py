@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from monitor_support import ask, scope_of
-from soak_support import until
+from waiting import until
 
 from pytest_memleak.agent.traffic import Ticket
 from pytest_memleak.model_monitor import OTHERS, UNMATCHED, Collection, Reading, Sample

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from monitor_support import ask, scope_of
-from soak_support import until
+from waiting import until
 
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_monitor import Judged, Reading
@@ -144,7 +144,7 @@ def test_no_sample_is_taken_while_a_verdict_is_made() -> None:
 
 PREPARED = """
     from pytest_memleak.monitor.state import Monitor, Settings
-    from soak_support import until
+    from waiting import until
     from test_monitor_judging import lives, wobble
 
     monitor = Monitor(Settings(interval_s=0.05))
@@ -164,7 +164,7 @@ PREPARED = """
 MISSING = """
     sys.modules["numpy"] = None
     from pytest_memleak.monitor.state import Monitor, Settings
-    from soak_support import until
+    from waiting import until
 
     monitor = Monitor(Settings(interval_s=0.05))
     monitor.start()

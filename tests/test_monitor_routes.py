@@ -18,7 +18,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from monitor_support import PREFIX, ask, scope_of, served
-from soak_support import until
+from waiting import until
 
 from pytest_memleak.model_monitor import Reading
 from pytest_memleak.monitor import answers, setup_memory_monitoring, teardown, walking
