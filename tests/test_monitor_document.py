@@ -15,7 +15,7 @@ import jsonschema
 import pydantic
 from fastapi import FastAPI
 from monitor_support import PREFIX, ask, scope_of
-from soak_support import until
+from waiting import until
 
 from pytest_memleak.monitor import costly, setup_memory_monitoring, teardown
 

@@ -14,7 +14,7 @@ pytest.importorskip("uvicorn")
 
 from fastapi import Depends, FastAPI
 from monitor_support import ask, free_port, scope_of
-from soak_support import until
+from waiting import until
 
 from pytest_memleak.monitor import setup_memory_monitoring, teardown
 

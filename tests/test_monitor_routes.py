@@ -272,13 +272,14 @@ def test_a_collection_that_was_asked_for(asked: Asked) -> None:
     gc.collect()
     gc.disable()
     try:
-        for _ in range(1_000):
+        # Several megabytes: other threads may well take one meanwhile.
+        for _ in range(50_000):
             Cycle()
         found = asked.post("/gc-collect?force=true")
     finally:
         gc.enable()
     assert (found["generation"], found["declined"]) == (2, None)
-    assert found["collected"] >= 1_000
+    assert found["collected"] >= 50_000
     assert found["live_bytes_after"] < found["live_bytes_before"]
     assert asked.get("/gc-stats")["generations"][2]["collections"] >= 1
 
