@@ -48,8 +48,9 @@ _YOUNG: Final = -1
 # Longer than any piece takes, so that no other thread gets the interpreter in between.
 _UNDISTURBED_S: Final = 0.5
 
-# A thread that was woken by our letting go needs so long to take the interpreter; after 0 s we may have it again first.
-_LET_IN_S: Final = 0.001
+# A thread that was woken by our letting go needs so long to take the interpreter, on a busy machine too. Where it does
+# not, it has two pieces to wait for.
+_LET_IN_S: Final = 0.005
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +80,10 @@ def newest(census: Census, numbers: Sequence[int], most: int) -> list[object]:
 
     Where there are none, of the younger; in pieces, too.
     """
+    kinds = [census.types[number] for number in numbers if number in census.types]
     last = max((census.places.get(number, _YOUNG) for number in numbers), default=_YOUNG)
     for place in (*(() if last == _YOUNG else (last,)), _YOUNG, *_from_the_end(census.objects)):
-        found = undisturbed(lambda: _instances(place, set(numbers), most))  # noqa: B023  (called at once)
+        found = undisturbed(lambda: _instances(place, kinds, most))  # noqa: B023  (called at once)
         if found:
             return found
     return []
@@ -93,7 +95,7 @@ def _from_the_end(objects: int) -> Iterator[int]:
     return iter(range(objects // size * size, -1, -size))
 
 
-def _instances(place: int, numbers: set[int], most: int) -> list[object]:
+def _instances(place: int, kinds: Sequence[type], most: int) -> list[object]:
     if place == _YOUNG:
         part = gc.get_objects(generation=0)
         # In this order: a list of ours that was there before would be among the youngest, and hold itself.
@@ -103,16 +105,16 @@ def _instances(place: int, numbers: set[int], most: int) -> list[object]:
         size = max(_PIECE, len(part) // _MOST_PIECES)
         part = part[max(0, place - _MOST_GONE) : place + size]
     part.reverse()
-    kinds = list(map(id, map(type, part)))
     found: list[object] = []
-    for number in numbers:
-        at = -1
-        while len(found) < most:
-            try:
-                at = kinds.index(number, at + 1)
-            except ValueError:
+    # One after the other, and by identity: a metaclass may have an `__eq__`, and a list of the types' numbers would be
+    # traced, number by number, where allocations are.
+    for kind in kinds:
+        for thing in part:
+            if len(found) == most:
                 break
-            found.append(part[at])
+            if type(thing) is kind:
+                found.append(thing)
+        thing = None
     # Where frames are objects, up to 3.10, this one is in the list; it must not hold what holds it.
     del part
     return found
