@@ -115,7 +115,7 @@ def test_detect_sees_the_leak_of_a_real_app(server: Served) -> None:
 
 def test_track_objects_sees_the_type_that_accumulates(server: Served) -> None:
     with visited(server, "/leaky") as url:
-        found = memleak("track-objects", "--url", url, "--token", TOKEN, "--interval", "1", "--samples", "3", token="")
+        found = memleak("track-objects", "--url", url, "--token", TOKEN, "--interval", "2", "--samples", "4", token="")
     assert found.returncode == 1, found.stdout + found.stderr
     rows = [line.split() for line in found.stdout.splitlines() if line.endswith("LEAK") and not line.startswith("LEAK")]
     assert [row[0] for row in rows] == ["app.Visit"]
