@@ -29,8 +29,7 @@ from typing import Any, Final
 
 from pytest_runs import CHECKOUT, MISSED, OK, say, table
 
-from pytest_memleak import wire
-from pytest_memleak.agent import bootstrap_folder
+from pytest_memleak import bootstrap, wire
 from pytest_memleak.soak.channel import Channel
 from pytest_memleak.soak.server import default_command, free_port, wait_until_healthy
 from pytest_memleak.soak.tree import Tree
@@ -138,7 +137,7 @@ def _server(folder: Path, *, with_agent: bool) -> Iterator[int]:
     with Channel() as channel:
         if with_agent:
             environment[wire.AGENT_CHANNEL], environment[wire.AGENT_KEY] = channel.address, channel.key
-            environment["PYTHONPATH"] = str(bootstrap_folder())
+            environment["PYTHONPATH"] = str(bootstrap.FOLDER)
         log = folder / "server.log"
         stop = threading.Event()
         listener = threading.Thread(target=_listen, args=(channel, stop))

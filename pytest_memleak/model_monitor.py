@@ -57,11 +57,10 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
-    """The tracked objects by type, at one moment; `every` above 1 says that each n-th was counted, and scaled up."""
+    """The tracked objects by type, at one moment; all of them were counted."""
 
     t: float
     objects: int
-    every: int
     counts: Mapping[str, int]
 
 

@@ -68,6 +68,11 @@ def format_count(count: int) -> str:
     return f"{count:,}"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: `1 file`, `1,200 files`, `2 lives`."""
+    return f"{format_count(count)} {noun if count == 1 else plural or noun + 's'}"
+
+
 def format_seconds(seconds: float) -> str:
     """A duration as text: `0.84 s`, `12.3 s`, `4 min 10 s`, `24 h 0 min`."""
     if seconds < 100:

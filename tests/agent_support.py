@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from pytest_memleak.agent import arrival, bootstrap_folder, traffic
+from pytest_memleak import bootstrap
+from pytest_memleak.agent import arrival, traffic
 from pytest_memleak.agent.traffic import Traffic
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -86,7 +87,7 @@ def agents_environment(**more: str) -> dict[str, str]:
     }
     # What the agent imports is found, however the package is installed.
     package = Path(traffic.__file__).parents[2]
-    environment["PYTHONPATH"] = os.pathsep.join((str(bootstrap_folder()), str(package)))
+    environment["PYTHONPATH"] = os.pathsep.join((str(bootstrap.FOLDER), str(package)))
     return {**environment, **more}
 
 

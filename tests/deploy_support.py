@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from fleet_support import PROMETHEUS, free_port, until
+from fleet_support import PROMETHEUS, free_port
+from waiting import until
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DEPLOY: Final = ROOT / "deploy"

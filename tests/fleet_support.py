@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from fleet_stores import answering
+from waiting import until
 
 PROMETHEUS: Final = os.environ.get("MEMLEAK_TEST_PROMETHEUS") or shutil.which("prometheus")
 """The program; Debian's package of that name has it."""
 
-PATIENCE_S: Final = 60.0
 
 LEAK_MB_PER_MIN: Final = 60.0
 
@@ -185,14 +185,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def until(happened: Callable[[], bool], what: str) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S:.0f} s: {what}"
-        time.sleep(0.1)
 
 
 def _answers(url: str) -> bool:

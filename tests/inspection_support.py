@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from soak_support import until
+from waiting import until
 
 from pytest_memleak.inspection import rights
 

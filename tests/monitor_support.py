@@ -15,7 +15,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from soak_support import until
+from waiting import until
 
 import pytest_memleak
 

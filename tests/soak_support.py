@@ -9,19 +9,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import psutil
 import pytest
+from waiting import PATIENCE_S, until
 
 from pytest_memleak.soak.folder import records
 
-PATIENCE_S = 180.0
 """Many times what anything here takes; nothing waits that long where all is well."""
 
 # Looked for and not imported: gevent must not come into the process that runs pytest.
@@ -114,14 +113,6 @@ def write_load(folder: Path, prefix: str = "") -> str:
     """Write a locustfile that asks for both endpoints; gives its name."""
     (folder / "load.py").write_text(LOAD.replace("PREFIX", prefix))
     return "load.py"
-
-
-def until(true: Callable[[], object], what: str) -> None:
-    """Wait for something that comes to be true."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what}"
-        time.sleep(0.05)
 
 
 def memleak(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from agent_support import agents_environment, python
 
-from pytest_memleak import wire
+from pytest_memleak import bootstrap, wire
 from pytest_memleak.agent.agent import LONGEST_PAUSE_S
 from pytest_memleak.soak.channel import Channel, Message
 from pytest_memleak.soak.server import free_port
@@ -94,10 +94,8 @@ def test_a_process_that_serves_nothing_loads_nothing_heavy(tmp_path: Path) -> No
 
 
 def test_a_python_without_the_package_says_so_in_one_line_and_goes_on(tmp_path: Path) -> None:
-    from pytest_memleak.agent import bootstrap_folder
-
     code = "print('serves')"
-    environment = {**agents_environment(**NOBODY), "PYTHONPATH": str(bootstrap_folder())}
+    environment = {**agents_environment(**NOBODY), "PYTHONPATH": str(bootstrap.FOLDER)}
     ran = subprocess.run(
         [sys.executable, "-s", "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -40,6 +40,9 @@ def cells(lines: list[str], first: str) -> list[str]:
         "corpus.py",
         "judges.py",
         "logs.py",
+        "monitor_overhead.py",
+        "monitor_soak.py",
+        "monitor_schemathesis.py",
         "peers_eight.py",
         "reach.py",
         "scan.py",
@@ -123,3 +126,32 @@ def test_trend_record_records_a_real_process(tmp_path: Path) -> None:
     (recording,) = json.loads(made.read_text())
     assert recording["kind"] == "idle"
     assert len(recording["lives"][0]["kb"]) == len(recording["lives"][0]["ms"]) >= 60
+
+
+def test_monitor_overhead_tells_each_cost() -> None:
+    _needs_the_monitor()
+    load = ["--launches", "1", "--pairs", "1", "--seconds", "0.3"]
+    small = ["--routes", "12", "--times", "3", "--objects", "20000", "--rounds", "1"]
+    code, lines = run("monitor_overhead.py", *load, *small)
+    assert code in (0, 1)  # 1 where the machine missed the goals of speed
+    told = {line.split(":")[0]: line for line in lines if ": " in line}
+    assert {"throughput", "by processor time", "p99", "scrape", "stalls"} <= set(told)
+    # The twelve, /sampled, /metrics, and the path that no route serves by which the server was found to be up.
+    assert told["scrape"].endswith(" lines of 15 endpoints")
+    asked = [line for line in lines if line.startswith(("GET /", "POST /"))]
+    assert len(asked) == 14, "\n".join(lines)
+
+
+def test_monitor_soak_accuses_nobody_of_some_requests() -> None:
+    _needs_the_monitor()
+    code, lines = run("monitor_soak.py", "--requests", "240", "--rounds", "4")
+    assert code in (0, 1)  # 1 where so few requests do not show that nothing grows
+    assert "240 of 240 requests to each" in "\n".join(lines)
+    rows = [line for line in lines if line.startswith(("live heap, ", "RSS, "))]
+    assert len(rows) == 6, "\n".join(lines)
+    assert lines[-1].startswith("the monitor adds at most ")
+
+
+def _needs_the_monitor() -> None:
+    for name in ("uvicorn", "prometheus_client", "psutil", "scipy"):
+        pytest.importorskip(name)

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from deploy_support import ALERTMANAGER, DEBIANS_TEMPLATE, DEPLOY, ROOT, TOKEN, Stack, answer, quicker, running
 from docs_support import blocks
-from fleet_support import PROMETHEUS, until
+from fleet_support import PROMETHEUS
+from waiting import until
 
 pytestmark = [
     pytest.mark.skipif(PROMETHEUS is None, reason="needs the program prometheus: apt-get install prometheus"),
@@ -142,7 +143,7 @@ def test_the_lesser_of_one_kind_is_mute(stack: Stack) -> None:
         alerts = answer(f"{stack.alertmanager}/api/v2/alerts")
         return {one["labels"]["alertname"] for one in alerts if one["status"]["inhibitedBy"]}
 
-    until(lambda: "MemoryLeak" in mute(), "the warning is mute while the page is out")
+    assert until(lambda: "MemoryLeak" in mute(), "the warning is mute while the page is out")
 
 
 def test_the_published_query_for_growth_finds_nothing(stack: Stack) -> None:
@@ -166,7 +167,7 @@ def test_each_query_of_the_dashboard_is_answered(stack: Stack, query: str) -> No
         return any(not math.isnan(float(one["value"][1])) for one in found)
 
     # A quarter of an hour is some seconds here, in which a busy machine samples no request.
-    until(is_answered, f"an answer to {asked}")
+    assert until(is_answered, f"an answer to {asked}")
 
 
 def test_each_query_of_the_guide_is_answered(stack: Stack) -> None:
@@ -182,11 +183,11 @@ def test_the_dashboards_variables_are_filled(stack: Stack) -> None:
         selector, label = variable["definition"].removeprefix("label_values(").removesuffix(")").rsplit(", ", 1)
         assert stack.ask(f"label/{label}/values", **{"match[]": selector.replace("$job", "shop")})
     expression = dashboard["annotations"]["list"][0]["expr"].replace("$job", "shop").replace("$instance", ".*")
-    stack.ask("query", query=expression)
+    assert "result" in stack.ask("query", query=expression)
 
 
 def test_a_monitor_that_is_gone_is_told(stack: Stack) -> None:
     """The last: it ends the shop that does not leak."""
     stack.end_clean()
     waited(stack, "MonitorDown", stack.clean)
-    until(lambda: "/webhook/slack-warning" in _by_path(stack), "the warning is told")
+    assert until(lambda: "/webhook/slack-warning" in _by_path(stack), "the warning is told")

@@ -243,6 +243,20 @@ def test_a_finalizer_that_holds_its_object_is_a_circular_reference(write: Write)
         ),
         pytest.param(
             """
+            import functools
+            class Price:
+                def __init__(self, number):
+                    self.parts = [number]
+            @functools.lru_cache(maxsize=10_000)
+            def price(*numbers):
+                return [Price(numbers)]
+            def call(number):
+                price(number, number)
+            """,
+            "lru_cache(maxsize=10000)", id="lru_cache of containers",
+        ),
+        pytest.param(
+            """
             import collections
             LATEST = collections.deque(maxlen=100_000)
             def call(number):

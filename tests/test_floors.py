@@ -30,6 +30,7 @@ FLOORS = {
     "model_watch": 0,
     "slugs": 0,
     "units": 0,
+    "bootstrap": 3,
     "wire": 0,
     "probes": 1,
     "verdict": 1,

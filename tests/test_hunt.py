@@ -69,7 +69,7 @@ def test_a_leaking_workload_is_convicted_with_its_rate() -> None:
 
 
 def test_a_leak_in_one_call_of_many_is_convicted() -> None:
-    result = hunted(lambda number: KEPT.append([number]) if number % 100 == 0 else None, Settings(max_time=20))
+    result = hunted(lambda number: KEPT.append([number]) if number % 100 == 0 else None, Settings(max_time=120))
     assert result.outcome is Outcome.LEAK, result.why
     assert result.objects_per_request == pytest.approx(0.01, abs=0.005)
 

@@ -49,7 +49,11 @@ def test_what_a_sample_was_counted_of_has_its_own_noise() -> None:
 
 
 def test_what_faded_says_so() -> None:
-    assert judging.judge(readings(0, 4_000, 4_500, 4_550))[0].why == "its growth fades"
+    found = judging.judge(readings(0, 4_000, 4_500, 4_550))
+    assert found[0].why == "its growth fades"
+    outcome, why = judging.outcome_of(found, 4)
+    assert outcome is Outcome.INCONCLUSIVE
+    assert "by 4,550, and ever slower" in why
 
 
 @pytest.mark.parametrize(

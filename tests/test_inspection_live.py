@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 from inspection_support import BLOCKED, LEAKING, NEEDS_GDB, STEADY, running
-from soak_support import Running, memleak, until
+from soak_support import Running, memleak
+from waiting import until
 
 from pytest_memleak.inspection import gdb, injected
 from pytest_memleak.inspection.errors import Gone, InspectionError
@@ -238,7 +239,7 @@ def monitor(answers: list[tuple[int, object]]) -> Iterator[str]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            assert self.path == "/api/debug/memory/growth"
+            assert self.path == "/api/debug/memory/growth?samples=0&types=10000"
             code, body = answers.pop(0) if len(answers) > 1 else answers[0]
             self.send_response(code)
             self.end_headers()

@@ -47,6 +47,21 @@ def test_the_lines_of_the_kernel_about_one_death_are_one() -> None:
     assert reading.book.lives == {}
 
 
+def test_what_a_master_suspects_and_the_kernel_tells_is_one_death() -> None:
+    suspected = "[2026-01-01 00:05:00 +0000] [1] [ERROR] Worker (pid:{}) was sent SIGKILL! Perhaps out of memory?\n"
+    figures = "".join(f"[2026-01-01 00:0{at}:00 +0000] [1234] rss={100 + 50 * at}MB\n" for at in range(5))
+    reading = read(figures + suspected.format(1234) + KILLED + suspected.format(42))
+    both, other = reading.deaths.told
+    assert (both.death.kind, both.death.level, both.readings) == (deaths.KERNEL, 501_000 * 1024, 5)
+    assert (other.death.kind, other.death.pid) == (deaths.SUSPECTED, 42)
+    # Many deaths later the number comes again, and is another process.
+    others = "".join(suspected.format(pid) for pid in range(50, 60))
+    again = read(suspected.format(1234) + KILLED + others + suspected.format(1234))
+    assert [told.death.kind for told in again.deaths.told if told.death.pid == 1234] == [
+        deaths.KERNEL, deaths.SUSPECTED,
+    ]  # fmt: skip
+
+
 def test_what_preceded_a_death_is_told() -> None:
     text = "".join(
         f"[2026-01-01 00:0{at}:00 +0000] [42] rss={100 + 50 * at}MB\n[2026-01-01 00:0{at}:00 +0000] [43] rss=90MB\n"

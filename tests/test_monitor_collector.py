@@ -6,12 +6,13 @@ import asyncio
 import gc
 import threading
 import tracemalloc
+import weakref
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from monitor_support import ask, scope_of
-from soak_support import until
+from waiting import until
 
 from pytest_memleak.agent.traffic import Ticket
 from pytest_memleak.model_monitor import OTHERS, UNMATCHED, Collection, Reading, Sample
@@ -171,6 +172,52 @@ def test_what_a_request_is_counted_as(kind: str, route: Any, name: str) -> None:
     ticket = Ticket()
     ticket.note({"route": route})
     assert endpoint_of(kind, ticket) == name
+
+
+def test_a_route_that_was_met_before_is_counted_under_its_name() -> None:
+    requests = Requests(lambda sample: None)
+    first, second = Route("/a/{b}", {"GET"}), Route("/c", {"GET", "PUT"})
+    for route, method in [(first, "GET"), (second, "PUT"), (first, "GET"), (second, "GET"), (second, "PUT")]:
+        requests.over({"route": route, "method": method}, Ticket(), None)
+    assert requests.finished == {"GET /a/{b}": 2, "PUT /c": 2, "GET /c": 1}
+    assert [requests.over({"route": first, "method": "PUT"}, Ticket(), None) for _ in range(2)] == [UNMATCHED] * 2
+    requests.forget()
+    assert requests.over({"route": first, "method": "GET"}, Ticket(), None) == "GET /a/{b}"
+    assert requests.finished == {"GET /a/{b}": 1}
+
+
+def test_a_route_in_the_place_of_one_that_is_gone_has_its_own_name() -> None:
+    requests = Requests(lambda sample: None)
+    for number in range(100):  # each likely where the last one was
+        route = Route(f"/{number}", {"GET"})
+        alive = weakref.ref(route)
+        assert requests.over({"route": route, "method": "GET"}, Ticket(), None) == f"GET /{number}"
+        del route
+        assert alive() is None  # and is not kept alive
+
+
+def test_a_name_that_comes_from_elsewhere_is_not_taken_from_before() -> None:
+    requests = Requests(lambda sample: None)
+    route = Route("/a", {"GET"})
+    scope = {"route": route, "method": "GET", "root_path": "/one", "app_root_path": ""}
+    assert requests.over({"route": route, "method": "GET"}, Ticket(), None) == "GET /a"
+    assert requests.over(scope, Ticket(), None) == "GET /one/a"
+    included = type("Context", (), {"original_route": route, "path": "/two/a"})()
+    scope = {"route": route, "method": "GET", "fastapi": {"effective_route_context": included}}
+    assert requests.over(scope, Ticket(), None) == "GET /two/a"
+    inner = Ticket()
+    inner.note({"route": Route("/b", {"GET"})})  # by a router that was given another scope
+    assert requests.over({"route": route, "method": "GET"}, inner, None) == "GET /b"
+    assert requests.over({"method": "GET"}, inner, None) == "GET /b"
+    assert requests.over({"route": route, "method": "GET"}, Ticket(), None) == "GET /a"
+
+
+def test_methods_that_strangers_invent_are_not_kept() -> None:
+    requests = Requests(lambda sample: None)
+    mounted = Route("/mounted", None)
+    for number in range(50):
+        assert requests.over({"route": mounted, "method": f"M{number}"}, Ticket(), None) == "ANY /mounted"
+    assert requests._names == {}
 
 
 def test_endpoints_are_bounded() -> None:

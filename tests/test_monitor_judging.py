@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from monitor_support import ask, scope_of
-from soak_support import until
+from waiting import until
 
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_monitor import Judged, Reading
@@ -142,7 +144,7 @@ def test_no_sample_is_taken_while_a_verdict_is_made() -> None:
 
 PREPARED = """
     from pytest_memleak.monitor.state import Monitor, Settings
-    from soak_support import until
+    from waiting import until
     from test_monitor_judging import lives, wobble
 
     monitor = Monitor(Settings(interval_s=0.05))
@@ -162,7 +164,7 @@ PREPARED = """
 MISSING = """
     sys.modules["numpy"] = None
     from pytest_memleak.monitor.state import Monitor, Settings
-    from soak_support import until
+    from waiting import until
 
     monitor = Monitor(Settings(interval_s=0.05))
     monitor.start()
@@ -182,3 +184,56 @@ def test_what_judges_is_imported_before_the_first_reading(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+def test_the_algebra_has_one_thread_and_afterwards_as_many_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    judging.prepare()
+
+    def threads() -> list[int]:
+        return [one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
+
+    judged = judging._judged
+    inside: list[list[int]] = []
+
+    def seen(*arguments: Any) -> Judged:
+        inside.append(threads())
+        return judged(*arguments)
+
+    monkeypatch.setattr(judging, "_judged", seen)
+    ring = lives(lambda at: 50e6 + wobble(at), {"GET /a": lambda at: at})
+    with threadpoolctl.threadpool_limits(limits=2, user_api="blas"):
+        before = threads()
+        assert 2 in before
+        assert judging.judge(ring, Thresholds()).verdict.outcome is Outcome.CLEAN
+        assert threads() == before
+    assert inside == [[1] * len(before)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_that_is_forked_during_the_import_can_import_too(tmp_path: Path) -> None:
+    (tmp_path / "slow_module.py").write_text(
+        "import sys; sys.modules['__main__'].BEGUN.set(); import time; time.sleep(1)\n"
+    )
+    program = """
+        import os, signal, sys, threading
+        sys.path.insert(0, FOLDER)
+        from pytest_memleak.monitor import judging
+        BEGUN = threading.Event()
+        judging._judge_something = lambda: __import__("slow_module")
+        thread = threading.Thread(target=judging.prepare)
+        thread.start()
+        BEGUN.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(60)
+            import slow_module
+            judging.prepare()
+            os._exit(7)
+        thread.join()
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """.replace("FOLDER", repr(str(tmp_path)))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", dedent(program)], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("7\n", "")

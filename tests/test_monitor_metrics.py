@@ -91,7 +91,7 @@ def fill(monitor: Monitor) -> None:
     for endpoint, delta_bytes in (("GET /a", 5_000), ("GET /a", -200), ("GET /a", 0), ('POST /b/{id}"\\', 100)):
         monitor.tell(monitor.on_sample, Sample(endpoint=endpoint, delta_bytes=delta_bytes, is_alone=True))
     monitor.tell(monitor.on_collection, Collection(generation=2, pause_s=0.02))
-    monitor.tell(monitor.on_walk, Walk(t=0.0, objects=30, every=1, counts={"dict": 20, "shop.Item": 10}))
+    monitor.tell(monitor.on_walk, Walk(t=0.0, objects=30, counts={"dict": 20, "shop.Item": 10}))
     monitor.tell(monitor.on_judged, judged(Outcome.LEAK, 6.0, {("GET /a",): 512.0}))
 
 
@@ -210,7 +210,7 @@ def test_only_the_present_stage_has_a_figure(monitor: Monitor, made: Metrics) ->
 def test_a_new_verdict_and_a_new_walk_leave_nothing_of_the_old(monitor: Monitor, made: Metrics) -> None:
     fill(monitor)
     monitor.tell(monitor.on_judged, judged(Outcome.CLEAN, 0.0, {("GET /a", "GET /b"): 9.0, ("GET /c",): 1.0}))
-    monitor.tell(monitor.on_walk, Walk(t=1.0, objects=1, every=1, counts={"list": 5}))
+    monitor.tell(monitor.on_walk, Walk(t=1.0, objects=1, counts={"list": 5}))
     found = scrape(made)
     kept = "memleak_endpoint_kept_bytes_per_request"
     assert {name: value for name, value in found.items() if name.startswith(kept)} == {
@@ -228,7 +228,7 @@ def test_ten_thousand_names_make_no_more_labels_than_the_bound(monitor: Monitor,
     many: dict[tuple[str, ...], float] = {(f"GET /{number}",): 1.0 for number in range(2_000)}
     monitor.tell(monitor.on_judged, judged(Outcome.LEAK, 1.0, many))
     for number in range(200):
-        monitor.tell(monitor.on_walk, Walk(t=0.0, objects=1, every=1, counts={f"T{number}": 1}))
+        monitor.tell(monitor.on_walk, Walk(t=0.0, objects=1, counts={f"T{number}": 1}))
     found = scrape(made)
     endpoints = {name.partition("[endpoint=")[2].partition("]")[0] for name in found if "[endpoint=" in name}
     assert len(endpoints) <= 503
@@ -242,7 +242,7 @@ def test_many_types_over_time_share_one_name_at_last(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("pytest_memleak.monitor.labels.is_multiprocess", lambda: True)
     made = Metrics(Monitor(Settings()), CollectorRegistry())
     for number in range(200):
-        made.instruments.on_walk(Walk(t=0.0, objects=1, every=1, counts={f"T{number}": 1}))
+        made.instruments.on_walk(Walk(t=0.0, objects=1, counts={f"T{number}": 1}))
     text = made.render("")[0].decode()
     types = {name for name in samples(text) if name.startswith("memleak_tracked_objects")}
     assert len(types) <= 51
@@ -384,8 +384,8 @@ def worker(rss, ends):
         monitor.tell(monitor.on_reading, Reading(t=0, rss_bytes=rss, vms_bytes=rss, live_bytes=rss, in_flight=0))
         monitor.requests.in_flight = 0 if _ else 1
     monitor.tell(monitor.on_sample, Sample(endpoint="GET /a", delta_bytes=100, is_alone=True))
-    monitor.tell(monitor.on_walk, Walk(t=0, objects=1, every=1, counts={"list": 9}))
-    monitor.tell(monitor.on_walk, Walk(t=0, objects=1, every=1, counts={"dict": 4}))
+    monitor.tell(monitor.on_walk, Walk(t=0, objects=1, counts={"list": 9}))
+    monitor.tell(monitor.on_walk, Walk(t=0, objects=1, counts={"dict": 4}))
     if ends == "goes":
         metrics.on_worker_exit()
     if ends == "scraped":

@@ -205,36 +205,57 @@ def test_without_the_server_it_says_so_and_asks_less_often(chromium: Browser, ad
         page.until("document.getElementById('problem').hidden")
 
 
-def test_the_token_is_asked_for_and_kept_in_this_tab_alone(chromium: Browser, tmp_path: Path) -> None:
+def test_the_token_is_asked_for_before_anything_is_shown_and_no_script_can_read_it(
+    chromium: Browser, tmp_path: Path
+) -> None:
     options = f"token='secret', prefix='/ops/memory', {OPTIONS}"
     with served(tmp_path, source=SHOP, options=options) as server, visited(server):
         address = f"http://127.0.0.1:{server.port}/ops/memory"
         with chromium.page(address) as page:
-            page.until("!document.getElementById('door').hidden")
-            assert page.value("document.getElementById('figures').hidden")
-            assert page.value("document.activeElement.id") == "token"
+            page.until("document.activeElement.name === 'token'")
+            # Nothing was loaded that tells what this is.
+            assert page.value("[document.title, document.scripts.length]") == ["Unauthorized", 0]
             _enter(page, "wrong")
-            page.until("document.getElementById('problem').textContent.includes('This is not the token')")
-            assert page.value("sessionStorage.length") == 0
+            page.until("document.querySelector('[role=alert]').textContent === 'This is not the token.'")
             _enter(page, "secret")
             page.until(LOADED)
-            assert page.value("document.getElementById('door').hidden")
-            assert page.value("[localStorage.length, document.cookie, Object.values(sessionStorage)]") == [
-                0, "", ["secret"]
-            ]  # fmt: skip
+            assert page.value("location.pathname") == "/ops/memory/"
+            assert page.value("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
             assert not [one["url"] for one in page.asked() if "secret" in one["url"]]
+            page.value("document.getElementById('baseline').click()")
+            page.until("!document.getElementById('types-table').hidden")
             page.command("Page.reload")
             page.until(f"document.readyState === 'complete' && {LOADED}")
             page.value("document.getElementById('forget').click()")
-            page.until("document.readyState === 'complete' && document.getElementById('door')?.hidden === false")
-            assert page.value("sessionStorage.length") == 0
+            page.until("document.readyState === 'complete' && document.activeElement.name === 'token'")
             # That a refusal is in the console is the browser's doing.
             assert [one for one in page.complaints() if "401 (Unauthorized)" not in one] == []
 
 
 def _enter(page: Any, token: str) -> None:
-    page.value(f"document.getElementById('token').value = '{token}'")
-    page.value("document.querySelector('#door-form button').click()")
+    page.until("document.readyState === 'complete' && document.forms.length === 1")
+    page.value(f"document.forms[0].token.value = '{token}'")
+    page.value("document.querySelector('button').click()")
+
+
+ROTATED = """
+    @app.get("/rotate")
+    async def rotate():
+        from pytest_memleak.monitor import teardown
+        teardown(app)
+        setup_memory_monitoring(app, token="another")
+"""
+
+
+def test_a_new_token_ends_what_the_old_one_has_opened(chromium: Browser, tmp_path: Path) -> None:
+    with (
+        served(tmp_path, source=SHOP + ROTATED, options=f"token='secret', {OPTIONS}") as server,
+        chromium.page(f"http://127.0.0.1:{server.port}{PREFIX}/") as page,
+    ):
+        _enter(page, "secret")
+        page.until("!document.getElementById('figures').hidden")
+        server.get("/rotate")
+        page.until("document.getElementById('problem').textContent.includes('asks for the token again (401)')")
 
 
 def test_each_worker_has_a_curve_of_its_own(chromium: Browser, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from monitor_support import PREFIX, Served, ask, free_port, is_open, scope_of, served
-from soak_support import until
+from waiting import until
 
 from pytest_memleak.monitor import Monitor, calls, setup_memory_monitoring, teardown
 from pytest_memleak.monitor.state import Settings
@@ -391,7 +391,7 @@ FORKED = """
     warnings.simplefilter("ignore", DeprecationWarning)  # that a thread runs where it forks is what is tried
     from fastapi import FastAPI
     from monitor_support import ask, scope_of
-    from soak_support import until
+    from waiting import until
     from pytest_memleak.monitor import setup_memory_monitoring
 
     app = FastAPI()

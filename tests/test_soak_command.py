@@ -17,7 +17,6 @@ from soak_support import (
     FIXED,
     GUNICORN,
     LEAKY,
-    PATIENCE_S,
     QUICK,
     Running,
     assert_whole_lines,
@@ -28,10 +27,10 @@ from soak_support import (
     recorded,
     result_of,
     serving,
-    until,
     write_load,
     write_shop,
 )
+from waiting import PATIENCE_S, until
 
 from pytest_memleak.soak.server import free_port
 

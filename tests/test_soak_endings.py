@@ -25,11 +25,11 @@ from soak_support import (
     needs_soak,
     recorded,
     result_of,
-    until,
     wait_for_readings,
     write_load,
     write_shop,
 )
+from waiting import until
 
 from pytest_memleak.model import Outcome
 from pytest_memleak.soak.lives import Recorded

@@ -7,13 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
 
 import psutil
 import pytest
+from waiting import until
 
 from pytest_memleak.soak.bounded_log import LOG_BYTES, BoundedLog
 from pytest_memleak.soak.remains import MARK, kill_all, memory_events, oom_kills
@@ -50,14 +50,6 @@ if os.fork() == 0:
 os.wait()
 sleeps()
 """
-
-
-def until(true: Callable[[], object], what: str) -> None:
-    """Wait for something that comes to be true."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what}"
-        time.sleep(0.01)
 
 
 def lives(pid: int) -> bool:

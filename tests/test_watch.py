@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from watch_support import keeping, until
+from waiting import until
+from watch_support import keeping
 
 pytest.importorskip("scipy")
 
@@ -88,7 +89,7 @@ FLAT = [{1: 100 + 0.05 * (at % 3)} for at in range(60)]
 def test_a_snapshot_of_a_real_tree() -> None:
     with keeping(0, children=2) as process:
         sampler = TreeSampler(target.by_pid(process.pid))
-        until(lambda: len(TreeSampler(target.by_pid(process.pid)).read().readings) == 3)
+        until(lambda: len(TreeSampler(target.by_pid(process.pid)).read().readings) == 3, "three readings")
         snapshot = sampler.read(details=True)
         assert {reading.pid for reading in snapshot.readings} == {process.pid, *_children(process.pid)}
         assert all(reading.rss > MIB and reading.threads >= 1 and reading.fds >= 0 for reading in snapshot.readings)
@@ -107,12 +108,12 @@ def _children(pid: int) -> list[int]:
 def test_a_child_that_is_killed_is_missed_at_once_and_a_new_one_is_found_soon() -> None:
     now = 0.0
     with keeping(0, children=2) as process:
-        until(lambda: len(_children(process.pid)) == 2)
+        until(lambda: len(_children(process.pid)) == 2, "two children")
         sampler = TreeSampler(target.by_pid(process.pid), clock=lambda: now)
         assert len(sampler.read().readings) == 3
         victim = _children(process.pid)[0]
         os.kill(victim, signal.SIGKILL)
-        until(lambda: psutil.Process(victim).status() == psutil.STATUS_ZOMBIE)
+        until(lambda: psutil.Process(victim).status() == psutil.STATUS_ZOMBIE, "its death")
         assert victim not in {reading.pid for reading in sampler.read().readings}
         now = 6.0
         assert len(sampler.read().readings) == 2
@@ -137,11 +138,12 @@ def test_a_clock_that_was_set_makes_no_other_process() -> None:
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the kernel gives no smaps_rollup")
 def test_what_memory_is_made_of() -> None:
     before = composition([os.getpid()])
-    kept = bytearray(b"x") * (30 * MIB)
+    # Above 32 MiB the allocator asks the system each time; below that it may have as much, and resident, in store.
+    kept = bytearray(b"x") * (80 * MIB)
     after = composition([os.getpid()])
     grown = dict(changes(before, after))
     assert set(grown) == set(KINDS)
-    assert 25 * MIB < grown["heap and stacks"] < 60 * MIB
+    assert 75 * MIB < grown["heap and stacks"] < 110 * MIB
     assert abs(grown["mapped files"]) < 10 * MIB
     del kept
 

@@ -6,7 +6,6 @@ import contextlib
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import psutil
@@ -49,12 +48,3 @@ def keeping(mb_per_min: float, children: int = 0, mark: str = "") -> Iterator[su
 def hear_ctrl_c() -> None:
     """For a child: a shell's background jobs ignore Ctrl-C, and so would their children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def until(is_so: object, seconds: float = 30.0) -> None:
-    """Wait for a condition (a callable); AssertionError when it does not come."""
-    assert callable(is_so)
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)

@@ -31,16 +31,18 @@ OTHERS: Final = "(other endpoints)"
 class Ticket:
     """What one request is known by, wherever a middleware copies its scope to."""
 
-    __slots__ = ("path", "route")
+    __slots__ = ("_outside", "path", "route")
 
-    def __init__(self) -> None:
+    def __init__(self, outside: Any = None) -> None:
+        """`outside`: the route by which the request came to this app, where that is mounted in another."""
+        self._outside = outside
         self.route: Any = None
         self.path = ""
 
     def note(self, scope: Any) -> None:
         """Remember the route that was matched, and its template with where its app is mounted."""
         route = scope.get("route")
-        if route is None or self.route is not None:
+        if route is None or route is self._outside or self.route is not None:
             return
         self.route = route
         path = _template(route, scope)

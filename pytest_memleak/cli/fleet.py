@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
@@ -13,6 +13,9 @@ from pytest_memleak.cli import refusal
 from pytest_memleak.cli.live import LiveLine
 from pytest_memleak.model import Outcome
 from pytest_memleak.units import parse_duration
+
+if TYPE_CHECKING:
+    from pytest_memleak.fleet.plan import Plan
 
 _CODES = {Outcome.CLEAN: refusal.CLEAN, Outcome.LEAK: refusal.LEAK, Outcome.INCONCLUSIVE: refusal.INCONCLUSIVE}
 
@@ -76,28 +79,33 @@ def fleet(
     Example: memleak fleet --prometheus http://prometheus:9090 --range 24h
     """
     refusal.need_watch("fleet", "httpx")
+    from pytest_memleak.fleet.plan import Plan
+
+    plan = Plan(
+        url=prometheus,
+        query=selector.strip(),
+        span_s=_seconds(span, "--range"),
+        step_s=_seconds(step, "--step") if step else 0.0,
+        group_by=tuple(label.strip() for label in group_by.split(",") if label.strip()),
+        limit_mb_per_min=_said(max_mb_per_min),
+        high=_said(high),
+        critical=_said(critical),
+        token=token,
+        headers=tuple(_header(text) for text in header),
+        timeout_s=_seconds(timeout, "--timeout"),
+    )
+    _carry_out(plan, top=top, as_json=as_json)
+
+
+def _carry_out(plan: Plan, *, top: int, as_json: bool) -> NoReturn:
+    """Ask, judge, print, and leave with the verdict's code."""
     from pytest_memleak.fleet.act import judge_fleet
-    from pytest_memleak.fleet.plan import FleetError, Plan, checked
+    from pytest_memleak.fleet.plan import FleetError, checked
     from pytest_memleak.reports import fleet_text
 
     try:
-        plan = checked(
-            Plan(
-                url=prometheus,
-                query=selector.strip(),
-                span_s=_seconds(span, "--range"),
-                step_s=_seconds(step, "--step") if step else 0.0,
-                group_by=tuple(label.strip() for label in group_by.split(",") if label.strip()),
-                limit_mb_per_min=_said(max_mb_per_min),
-                high=_said(high),
-                critical=_said(critical),
-                token=token,
-                headers=tuple(_header(text) for text in header),
-                timeout_s=_seconds(timeout, "--timeout"),
-            )
-        )
         with LiveLine("asking") as live:
-            result = judge_fleet(plan, live.show)
+            result = judge_fleet(checked(plan), live.show)
     except FleetError as error:
         refusal.refuse("fleet", str(error))
     except KeyboardInterrupt:

@@ -201,8 +201,8 @@ def _scanned(request: _Request) -> ScanResult:
 
 def _write_baseline(path: Path, result: ScanResult) -> NoReturn:
     """Write what is known; from now on only what is new counts."""
-    from pytest_memleak.reports.scan_text import counted
     from pytest_memleak.scan import baseline
+    from pytest_memleak.units import counted
 
     try:
         baseline.write(path, result.findings)

@@ -24,8 +24,8 @@ def note(words: str) -> None:
 
 def mend(findings: Sequence[Finding], *, bounds: bool, write: bool) -> bool:
     """Mend the findings, or show how it would be; whether a file was changed."""
-    from pytest_memleak.reports.scan_text import counted
     from pytest_memleak.scan import fixes
+    from pytest_memleak.units import counted
 
     fixed, left, files = 0, 0, 0
     try:

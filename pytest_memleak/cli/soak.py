@@ -60,15 +60,12 @@ def soak(
     if resume:
         _refuse_beside_resume(context)
         _carry_out(None, Path(resume), as_json=as_json)
-    command = list(context.args)
-    if context.args and app and not _is_app(app):
-        # Everything behind `--` is one command; its first word came as the app.
-        command, app = [app, *command], ""
+    app, command = _app_and_command(app, context.args)
     try:
         plan = checked(
             Plan(
                 app=app,
-                command=tuple(command),
+                command=command,
                 url=url.rstrip("/"),
                 pid=pid,
                 duration_s=parse_duration(duration, "--duration"),
@@ -108,6 +105,11 @@ def _refuse_beside_resume(context: typer.Context) -> None:
     if given or context.args:
         words = " and ".join("--" + name.replace("_", "-") for name in given) or " ".join(context.args)
         refusal.refuse("soak", f"--resume goes on with a run as it was asked for: leave {words} away")
+
+
+def _app_and_command(app: str, rest: list[str]) -> tuple[str, tuple[str, ...]]:
+    """Everything behind `--` is one command; its first word came as the app."""
+    return ("", (app, *rest)) if rest and app and not _is_app(app) else (app, tuple(rest))
 
 
 def _is_app(text: str) -> bool:

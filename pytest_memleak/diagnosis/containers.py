@@ -143,8 +143,7 @@ def entries(container: Any) -> Iterator[tuple[Any, ...]]:
     """The newest entries as tuples: (value, key) of a dict, (item,) of the others; never hashes or compares."""
     kind = type(container)
     if kind is LRU_CACHE:
-        tables = [part for part in gc.get_referents(container) if type(part) is dict]
-        yield from (entry for table in tables for entry in entries(table))
+        yield from _entries_of_lru_cache(container)
     elif issubclass(kind, dict):
         for key, value in list(itertools.islice(reversed(dict.items(container)), _ENDS)):
             yield value, key
@@ -159,6 +158,32 @@ def entries(container: Any) -> Iterator[tuple[Any, ...]]:
         # At once: another thread may add to it meanwhile.
         for item in list(itertools.islice(set.__iter__(container), _SET_ENTRIES)):
             yield (item,)
+
+
+def _entries_of_lru_cache(wrapper: Any) -> Iterator[tuple[Any, ...]]:
+    """(value, key), the newest first.
+
+    The links of a bounded cache are unknown to the collector: their wrapper itself refers to each one's key and value
+    and to the links' type, in this order, the oldest first. Without a bound there are no links, and the table has the
+    values.
+    """
+    parts = gc.get_referents(wrapper)
+    known = wrapper.cache_info()
+    if known.maxsize is None:
+        yield from (entry for part in parts if type(part) is dict for entry in entries(part))
+        return
+    ends = [index for index, part in enumerate(parts) if part is _LRU_LINK and index >= 2]
+    # One mark more stands behind the links: their type is the wrapper's own too.
+    for end in itertools.islice(reversed(ends[: known.currsize]), _ENDS):
+        yield parts[end - 1], parts[end - 2]
+
+
+def _type_of_lru_links() -> object:
+    parts = gc.get_referents(functools.lru_cache(maxsize=1)(lambda: None))
+    return next((part for part in parts if getattr(part, "__name__", "") == "_lru_list_elem"), None)
+
+
+_LRU_LINK: Final = _type_of_lru_links()
 
 
 def own_size(obj: object) -> int:

@@ -14,7 +14,7 @@ from pytest_memleak.model import Outcome
 from pytest_memleak.model_fleet import Deployment, Replica, Spread
 from pytest_memleak.model_soak import Estimate
 from pytest_memleak.model_watch import Forecast, Severity
-from pytest_memleak.units import MB, format_count
+from pytest_memleak.units import MB, counted, format_count
 from pytest_memleak.verdict.watched import judge_tracks
 
 # Beyond a year, "at this rate" is said of a service that will have been deployed anew long before.
@@ -109,21 +109,17 @@ def outcome_of(found: Sequence[Deployment], partial: Sequence[str] = ()) -> tupl
     if leaking:
         where = sum(deployment.outcome is Outcome.LEAK for deployment in found)
         verb = "leaks" if len(leaking) == 1 else "leak"
-        words = f"{format_count(len(leaking))} of {_counted(len(judged), 'replica')} {verb}"
-        return Outcome.LEAK, f"{words}, in {format_count(where)} of {_counted(len(found), 'deployment')}"
+        words = f"{format_count(len(leaking))} of {counted(len(judged), 'replica')} {verb}"
+        return Outcome.LEAK, f"{words}, in {format_count(where)} of {counted(len(found), 'deployment')}"
     if not judged:
-        return Outcome.INCONCLUSIVE, f"none of {_counted(len(replicas), 'replica')} had enough readings to be judged"
+        return Outcome.INCONCLUSIVE, f"none of {counted(len(replicas), 'replica')} had enough readings to be judged"
     doubtful = [replica for replica in judged if replica.is_doubtful]
     if doubtful:
-        words = f"{format_count(len(doubtful))} of {_counted(len(judged), 'replica')} grew by more than the limit"
+        words = f"{format_count(len(doubtful))} of {counted(len(judged), 'replica')} grew by more than the limit"
         return Outcome.INCONCLUSIVE, f"{words}, and it is not sure that it goes on"
     if partial:
         return Outcome.INCONCLUSIVE, "no leak in what the store answered, but its answer is not whole"
-    return Outcome.CLEAN, f"none of {_counted(len(judged), 'replica')} leaks"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
+    return Outcome.CLEAN, f"none of {counted(len(judged), 'replica')} leaks"
 
 
 def with_limits(found: Sequence[Deployment], limits: Mapping[tuple[str, str, str], float]) -> tuple[Deployment, ...]:

@@ -25,6 +25,7 @@ _EVEN_PLAIN: Final = 0.4
 
 # A cache that fills, and a program that starts, gain less in each interval; so does no leak under a load.
 _FADED: Final = 0.2
+_FADES: Final = "its growth fades"
 
 # Growth of this share, and size, is told even where it is as uneven as the traffic.
 _LARGE_SHARE: Final = 0.1
@@ -60,7 +61,7 @@ def _judged(name: str, counts: tuple[int, ...], every: int) -> TypeGrowth:
     if grown < least:
         return TypeGrowth(name=name, counts=counts, leaks=False)
     if gains[-1] < _FADED * max(gains):
-        return TypeGrowth(name=name, counts=counts, leaks=False, why="its growth fades")
+        return TypeGrowth(name=name, counts=counts, leaks=False, why=_FADES)
     even = min(gains) >= (_EVEN_PLAIN if plain else _EVEN) * mean
     large = grown >= max(_LARGE, _LARGE_SHARE * counts[0])
     why = "" if even or large else "it grows unevenly"
@@ -97,4 +98,9 @@ def outcome_of(types: Sequence[TypeGrowth], readings: int) -> tuple[Outcome, str
     if leaks:
         noun = "type" if len(leaks) == 1 else "types"
         return Outcome.LEAK, f"{len(leaks)} {noun} grew in {times}, {leaks[0].name} by {leaks[0].delta:,}"
+    # The load may have weakened meanwhile: what grew in each interval is not acquitted by one that is slower.
+    fading = [one for one in types if one.why == _FADES]
+    if fading:
+        words = f"{fading[0].name} grew in {times}, by {fading[0].delta:,}, and ever slower, as a cache that fills does"
+        return Outcome.INCONCLUSIVE, f"{words}: ask again under a steady load, or for longer (--interval, --samples)"
     return Outcome.CLEAN, f"no type accumulates: none grew in {times} by more than chance, and is still held"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import urllib.parse
 from typing import Any, Final
 
 from pytest_memleak.inspection.errors import Gone, InspectionError
-
-_PATH: Final = "/api/debug/memory/growth"
+from pytest_memleak.watch.monitor_client import MonitorClient
 
 # It walks all objects before it answers, in a service under load.
 _TIMEOUT_S: Final = 30.0
@@ -15,6 +13,10 @@ _TIMEOUT_S: Final = 30.0
 # One answer comes from one of the workers, whichever accepts: asked on fresh connections, the first one is met again.
 # Of eight workers it is missed 40 times in a row with a chance of 0.5 %.
 _ASKED: Final = 40
+
+# All that there are, or a type that was there before would seem new when it comes into a list of the first few. A
+# program of five hundred modules has some two thousand.
+_TYPES: Final = 10_000
 
 
 class MonitorCounts:
@@ -24,16 +26,10 @@ class MonitorCounts:
 
     def __init__(self, url: str, token: str = "") -> None:
         """Nothing is asked yet. Raises InspectionError where it is no URL."""
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InspectionError(f"--url: expects http://HOST:PORT, got {url!r}")
-        import httpx
-
         self.attached_s: list[float] = []
-        self._url = url.rstrip("/") + _PATH
-        self._failures: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.InvalidURL)
-        headers = {"Connection": "close", **({"Authorization": f"Bearer {token}"} if token else {})}
-        self._client = httpx.Client(timeout=_TIMEOUT_S, headers=headers, trust_env=False)
+        self._client = MonitorClient(
+            url, token, "/growth", timeout_s=_TIMEOUT_S, refused=InspectionError, gone=Gone
+        )  # fmt: skip
         self._pid = 0
 
     def __enter__(self) -> MonitorCounts:
@@ -47,26 +43,19 @@ class MonitorCounts:
         if order["what"] != "count":
             raise InspectionError("the monitor tells no holders; from its own machine, --pid does")
         for _ in range(_ASKED):
-            answer = self._get()
+            answer = self._client.get(_counts, "counts of types", samples=0, types=_TYPES)
             if self._pid in (0, answer["pid"]):
+                if answer["declined"]:
+                    raise InspectionError(f"the monitor declines: {answer['declined']}")
                 self._pid = answer["pid"]
                 return answer
         raise Gone(f"worker {self._pid} did not answer any more, {_ASKED} answers came from others")
 
-    def _get(self) -> dict[str, Any]:
-        try:
-            found = self._client.get(self._url)
-        except self._failures as error:
-            if self._pid:
-                raise Gone(f"{self._url} does not answer any more ({error})") from None
-            raise InspectionError(f"{self._url} does not answer ({error}): is the app running?") from None
-        if found.status_code in (401, 403):
-            raise InspectionError(f"{self._url} refuses strangers: give its token by --token or MEMLEAK_TOKEN")
-        if found.status_code == 404:
-            raise InspectionError(f"{self._url} is not there: the app needs setup_memory_monitoring(app)")
-        try:
-            values: Any = found.json()
-            counts = {str(one["type"]): int(one["count"]) for one in values["types"]}
-            return {"counts": counts, "pid": int(values["pid"])}
-        except (ValueError, KeyError, TypeError):
-            raise InspectionError(f"{self._url} gave no counts of types (HTTP {found.status_code})") from None
+
+def _counts(found: Any) -> dict[str, Any]:
+    counts = {str(one["type"]): int(one["count"]) for one in found["types"]}
+    every = int(found.get("every", 1))
+    return {
+        "counts": counts, "pid": int(found["pid"]), "every": every,
+        "objects": int(found.get("objects", sum(counts.values()))), "declined": found.get("declined"),
+    }  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import psutil
 
+from pytest_memleak import bootstrap
 from pytest_memleak.inspection.errors import InspectionError
 from pytest_memleak.inspection.injected import LetterBox
 from pytest_memleak.soak.tree import StartError, Tree
@@ -86,9 +87,7 @@ def started(
         raise InspectionError("nothing stands behind --: expects a command, such as -- uvicorn shop.main:app")
     folder = Path(tempfile.mkdtemp(prefix="memleak-pipes-"))
     environment = dict(os.environ)
-    before = environment.get("PYTHONPATH")
-    bootstrap = str(Path(__file__).with_name("bootstrap"))
-    environment |= {FOLDER: str(folder), "PYTHONPATH": bootstrap + (os.pathsep + before if before else "")}
+    environment |= {FOLDER: str(folder), "PYTHONPATH": bootstrap.search_path(environment)}
     log = folder / "output.log"
     try:
         with Tree.start(command, log=log, environment=environment, cwd=Path.cwd(), name="command") as tree:

@@ -69,6 +69,20 @@ class Deaths:
                 found = self._book.latest(None, told.death.pid, told.death.name)
                 if found is not None:
                     told.take(found)
+        self._join_suspected()
+
+    def _join_suspected(self) -> None:
+        """What gunicorn suspects and the kernel tells of the same process is one death, in two logs."""
+        proven = [told for told in self.told if told.death.kind == deaths.KERNEL and told.death.pid]
+        for suspected in [told for told in self.told if told.death.kind == deaths.SUSPECTED]:
+            same = next((told for told in proven if told.death.pid == suspected.death.pid), None)
+            if same is None:
+                continue
+            proven.remove(same)  # a pid that comes again is another process
+            if same.life is None:
+                same.life, same.first, same.last = suspected.life, suspected.first, suspected.last
+                same.seconds, same.readings = suspected.seconds, suspected.readings
+            self.told.remove(suspected)
 
 
 def _joined(one: deaths.Death, other: deaths.Death) -> deaths.Death:

@@ -5,9 +5,23 @@ Nothing here shows the content of an object, an argument or the environment: typ
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Final, Literal
 
+import pydantic
 from pydantic import BaseModel, Field
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bool, str)):
+        raise ValueError("a number is wanted")  # noqa: TRY004  (pydantic makes an answer of this one)
+    return value
+
+
+# Else `true` is taken for 1, and "60" for 60; to be strict would refuse 1.0 for a whole number, which it is in JSON.
+# pydantic 1 has no such word, and takes them.
+_PLAIN: Final[Any] = pydantic.BeforeValidator(_plain) if hasattr(pydantic, "BeforeValidator") else None
+Number = Annotated[float, _PLAIN]
+Whole = Annotated[int, _PLAIN]
 
 
 class Answer(BaseModel):
@@ -51,8 +65,8 @@ class Snapshot(Answer):
 class TracingOrder(BaseModel):
     """For how long allocations are traced, and how many frames of each; 0 seconds switch it off."""
 
-    seconds: float = Field(60, ge=0, le=600)
-    frames: int = Field(1, ge=1, le=25)
+    seconds: Number = Field(60, ge=0, le=600)
+    frames: Whole = Field(1, ge=1, le=25)
 
 
 class TracingState(Answer):
@@ -81,7 +95,6 @@ class Growth(Answer):
     t: float | None
     baseline_t: float | None
     objects: int
-    every: int = Field(description="above 1: each n-th object was counted, and the counts scaled up")
     declined: str | None
     types: list[TypeGrowth]
 
@@ -91,7 +104,6 @@ class Baseline(Answer):
 
     t: float | None
     objects: int
-    every: int
     declined: str | None
 
 

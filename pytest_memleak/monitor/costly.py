@@ -19,8 +19,9 @@ _Found = TypeVar("_Found")
 # All costly answers together may take this share of the time ...
 _SHARE: Final = 0.05
 
-# ... and so much in advance: a few looks one after another are what a person does, an endless row is a script.
-_ADVANCE_S: Final = 2.0
+# ... and so much in advance: a few looks one after another are what a person does, an endless row is a script. On a
+# heap of a million objects one takes about a second.
+_ADVANCE_S: Final = 10.0
 
 _TICK_S: Final = 0.001
 

@@ -169,7 +169,6 @@ def growth(walk: Walk, baseline: Walk | None, rows: list[dict[str, Any]]) -> dic
         "t": walk.t,
         "baseline_t": baseline.t if baseline else None,
         "objects": walk.objects,
-        "every": walk.every,
         "declined": None,
         "types": rows,
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.routing import BaseRoute, Match, NoMatchFound
 
 from pytest_memleak.monitor.guard import Guard
+
+_NOT_OURS: Final[tuple[Match, Any]] = (Match.NONE, {})
 
 
 class Gate(BaseRoute):
@@ -22,14 +24,15 @@ class Gate(BaseRoute):
 
     def matches(self, scope: Any) -> tuple[Match, Any]:
         """Whether a request is for the monitor."""
-        if scope["type"] == "http" and self._guard.is_ours(scope):
+        # What cannot be is told apart at once: the app's requests all come by here.
+        if self._router.prefix in scope["path"] and scope["type"] == "http" and self._guard.is_ours(scope):
             return Match.FULL, {}
-        return Match.NONE, {}
+        return _NOT_OURS
 
     def url_path_for(self, name: str, /, **_path_params: Any) -> Any:
         """None of our routes is called by its name."""
         raise NoMatchFound(name, {})
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer, or say that there is nothing."""
-        await self._router(scope, receive, send)
+        """Answer, or say that there is nothing; to a stranger not even that, where a path was rewritten on the way."""
+        await (self._guard.refusal(scope) or self._router)(scope, receive, send)

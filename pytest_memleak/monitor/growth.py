@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
 from typing import Any, Final
@@ -12,7 +13,7 @@ from pytest_memleak.monitor import walking
 from pytest_memleak.monitor.state import Monitor
 from pytest_memleak.units import format_count
 
-_SHOWN: Final = 30
+SHOWN: Final = 30
 """Types in an answer: those that grew most, and behind them those that are most."""
 
 
@@ -32,8 +33,8 @@ class Growth:
         self._monitor.baseline = walk
         return walk
 
-    def types(self, *, force: bool, samples: int) -> tuple[Walk, Walk | None, list[dict[str, Any]]]:
-        """A walk, the baseline that it is held against, and the types; for `samples` of them, who holds one.
+    def types(self, *, force: bool, samples: int, most: int = SHOWN) -> tuple[Walk, Walk | None, list[dict[str, Any]]]:
+        """A walk, the baseline that it is held against, and the first types; for `samples` of them, who holds one.
 
         The first walk is the baseline of those to come. Raises Declined.
         """
@@ -41,7 +42,7 @@ class Growth:
         walk, held = self._walk(force, samples if baseline is not None else 0)
         if baseline is None:
             self._monitor.baseline = walk
-        rows = [_row(name, walk, baseline, held.get(name)) for name in _shown(walk, baseline)]
+        rows = [_row(name, walk, baseline, held.get(name)) for name in _ranked(walk, baseline)[:most]]
         return walk, baseline, rows
 
     def _walk(self, force: bool, samples: int) -> tuple[Walk, dict[str, walking.Held]]:
@@ -55,25 +56,42 @@ class Growth:
                     f"{format_count(monitor.settings.max_objects)}: a walk would stall this process for about"
                     f" {estimate / 1e6 * _STALL_MS:.0f} ms; ask with ?force=true, or allow_fork=True"
                 )
-            found = walking.in_child(lambda: _plain(*_both(baseline, samples, walking.FORKED_LOOK_S)))
-            walk = Walk(**found[0])
-            held = {name: walking.Held(site=one["site"], path=tuple(one["path"])) for name, one in found[1].items()}
+            look = functools.partial(_forked, baseline, samples)
         else:
-            walk, held = _both(baseline, samples, walking.LOOK_S)
+            look = functools.partial(_both, baseline, samples, walking.LOOK_S)
+        with monitor.unjudged():
+            if monitor.walk is None:
+                # What the listeners make of the first, such as series of metrics, is part of the second.
+                self._tell(look()[0])
+            walk, held = look()
+        self._tell(walk)
+        return walk, held
+
+    def _tell(self, walk: Walk) -> None:
+        monitor = self._monitor
         monitor.walk_blocks = sys.getallocatedblocks()
         monitor.walk = walk
         monitor.tell(monitor.on_walk, walk)
-        return walk, held
 
 
 _STALL_MS: Final = 45
-"""Of a million objects: to list them, and to count each n-th."""
+"""Of a million objects, again and again: to list them, and to count a piece."""
 
 
 def _both(baseline: Walk | None, samples: int, limit_s: float) -> tuple[Walk, dict[str, walking.Held]]:
-    walk = walking.count()
-    growing = [name for name in _shown(walk, baseline) if _delta(name, walk, baseline) > 0] if baseline else []
-    return walk, walking.look(growing[:samples], limit_s)
+    found = walking.count()
+    walk = walking.walk_of(found)
+    growing = [name for name in _ranked(walk, baseline) if _delta(name, walk, baseline) > 0] if baseline else []
+    return walk, walking.look(found, growing[:samples], limit_s)
+
+
+def _forked(baseline: Walk | None, samples: int) -> tuple[Walk, dict[str, walking.Held]]:
+    try:
+        found = walking.in_child(lambda: _plain(*_both(baseline, samples, walking.FORKED_LOOK_S)))
+    except OSError as error:
+        raise Declined(f"no forked child could walk the heap: {error}") from error
+    held = {name: walking.Held(site=one["site"], path=tuple(one["path"])) for name, one in found[1].items()}
+    return Walk(**found[0]), held
 
 
 def _plain(walk: Walk, held: dict[str, walking.Held]) -> list[Any]:
@@ -84,11 +102,11 @@ def _delta(name: str, walk: Walk, baseline: Walk | None) -> int:
     return walk.counts.get(name, 0) - (baseline.counts.get(name, 0) if baseline else 0)
 
 
-def _shown(walk: Walk, baseline: Walk | None) -> list[str]:
+def _ranked(walk: Walk, baseline: Walk | None) -> list[str]:
     def rank(name: str) -> tuple[int, int]:
         return (-_delta(name, walk, baseline) if baseline else 0, -walk.counts[name])
 
-    return sorted(walk.counts, key=rank)[:_SHOWN]
+    return sorted(walk.counts, key=rank)
 
 
 def _row(name: str, walk: Walk, baseline: Walk | None, held: walking.Held | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who may see the monitor: this machine, who has the token, or whom the user's own dependencies admit.
+"""Who may see the monitor: this machine, who has the token or its cookie, or whom the user's own dependencies admit.
 
 "This machine" is the socket's peer, and no header can make anybody local. It can make somebody a stranger: where a
 proxy on this machine forwards the whole world, its headers say so; and a browser that was led here by a foreign
@@ -13,8 +13,9 @@ import urllib.parse
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
+
+from pytest_memleak.monitor.door import REFUSED, Door
 
 _FORWARDED: Final = (
     b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip",
@@ -25,10 +26,6 @@ _FORWARDED: Final = (
 _LOCAL_NAMES: Final = ("localhost", "testserver")
 """What this machine calls itself; the other names of it are addresses."""
 
-PAGE: Final = ("", "/", "/page.css", "/page.js", "/panels.js", "/curves.js", "/words.js", "/workers.js", "/icon.svg")
-"""The page's own paths below the prefix, where a browser is asked for the token. They hold nothing of the process,
-and a browser cannot send a token with an address that somebody types, nor with a script."""
-
 
 class Guard:
     """Of one app's monitor."""
@@ -37,6 +34,7 @@ class Guard:
         """`is_open`: the user's own dependencies decide, unless there is a token too."""
         self._prefix = prefix
         self._token = None if token is None else token.encode()
+        self._door = None if self._token is None else Door(self._token, prefix)
         self._is_open = is_open
 
     def is_ours(self, scope: Any) -> bool:
@@ -54,31 +52,39 @@ class Guard:
 
     def refusal(self, scope: Any) -> Callable[[Any, Any, Any], Awaitable[None]] | None:
         """What a stranger gets; None for who may pass. A WebSocket has nothing to find here."""
+        is_http = scope["type"] == "http"
+        if is_http and self._door and (entering := self._door.opens_to(scope, self._below(scope))):
+            return entering
         status = self.status(scope)
         if status == 200:
             return None
-        if scope["type"] == "websocket":
+        if not is_http:
             return _close
-        if status == 401 and scope["method"] == "GET" and self._below(scope) in PAGE:
-            return None
+        if self._door and (form := self._door.asks(scope, self._below(scope))):
+            return form
         return JSONResponse({"detail": _WORDS[status]}, status_code=status, headers=_HEADERS.get(status))
 
     def status(self, scope: Any) -> int:
         """200, or 401 where a token would help, or 403."""
-        connection = HTTPConnection({**scope, "type": "http"})
         if self._token is not None:
-            scheme, _, given = connection.headers.get("authorization", "").partition(" ")
-            # Both are compared, whatever the first says.
-            is_bearer = scheme.lower() == "bearer"
-            is_same = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self._token)
-            return 200 if is_bearer and is_same else 401
+            may = _has_bearer(scope, self._token) or (self._door is not None and self._door.admits(scope))
+            return 200 if may else 401
         if self._is_open:
             return 200
         return 200 if _is_local(scope) else 403
 
 
 _WORDS: Final = {401: "Unauthorized", 403: "Forbidden"}
-_HEADERS: Final = {401: {"WWW-Authenticate": "Bearer"}}
+_HEADERS: Final = {401: REFUSED}
+
+
+def _has_bearer(scope: Any, token: bytes) -> bool:
+    """The first of its kind, in bytes: a token need not be ASCII, nor what a stranger sends be text at all."""
+    values = (value for name, value in scope["headers"] if name.lower() == b"authorization")
+    scheme, _, given = next(values, b"").partition(b" ")
+    # Both are compared, whatever the first says.
+    is_same = hmac.compare_digest(given.strip(), token)
+    return scheme.lower() == b"bearer" and is_same
 
 
 async def _close(_scope: Any, _receive: Any, send: Any) -> None:

@@ -6,7 +6,10 @@ The same judge as from outside, and the same regression as in a soak. What it im
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -72,7 +75,15 @@ class Cost:
 
 
 def prepare() -> None:
-    """Judge something, so that what is imported and kept for that is no growth of the judged process."""
+    """Judge something, so that what is imported and kept for that is no growth of the judged process.
+
+    No other thread forks meanwhile.
+    """
+    with _IMPORTING:
+        _judge_something()
+
+
+def _judge_something() -> None:
     ring = Ring(_TRIAL_READINGS)
     for at in range(_TRIAL_READINGS):
         uneven = at * 7_919 % 97
@@ -82,8 +93,50 @@ def prepare() -> None:
     judge(ring, Thresholds())
 
 
+# A child that is forked while another thread imports has that module's lock, and nobody who lets it go: its own
+# import of numpy would never end. The import takes a second, on a busy machine some ten; where it hangs, a fork goes on
+# after this time.
+_IMPORTING: Final = threading.RLock()
+_LONGEST_IMPORT_S: Final = 30.0
+_held: Final = threading.local()
+
+
+def _before_fork() -> None:
+    _held.is_ours = _IMPORTING.acquire(timeout=_LONGEST_IMPORT_S)
+
+
+def _after_fork() -> None:
+    if getattr(_held, "is_ours", False):
+        _IMPORTING.release()
+
+
+def _after_fork_in_child() -> None:
+    if getattr(_held, "is_ours", False):
+        _IMPORTING.release()
+    else:
+        _IMPORTING._at_fork_reinit()  # type: ignore[attr-defined]  # as the standard library does with its own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+
+
+def _single_threaded() -> contextlib.AbstractContextManager[object]:
+    """numpy's algebra in one thread: two that wait for one another on two busy cores take up to forty times as long.
+
+    It is the whole process's for that time, some 60 ms each minute: the program's own algebra gets the same results,
+    in one thread.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return contextlib.nullcontext()
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+    return limits
+
+
 def judge(ring: Ring, thresholds: Thresholds) -> Judged:
-    """Judge what the ring holds. 20 ms to half a second."""
+    """Judge what the ring holds, with what is imported for it. 20 ms to half a second."""
     counts = ring.counts()
     readings = ring.readings()
     # The ring goes on: what has come between the two copies is left out.
@@ -92,8 +145,14 @@ def judge(ring: Ring, thresholds: Thresholds) -> Judged:
     rows = list(range(0, size, -(-size // _MOST_READINGS) or 1))
     readings = [readings[at] for at in rows]
     columns = {name: [column[len(column) - size + at] for at in rows] for name, column in counts.items()}
+    if not readings:
+        return _none(_NO_READINGS)
     try:
-        return _judged(readings, columns, thresholds)
+        with _IMPORTING:  # first: what is not loaded cannot be limited
+            from pytest_memleak.verdict import attribution, watched  # noqa: F401
+
+        with _single_threaded():
+            return _judged(readings, columns, thresholds)
     except ImportError as error:
         why = f"the verdict needs {error.name}: python -m pip install 'pytest-memleak[monitor]'"
         return _none(see("missing-extra", why))
@@ -109,8 +168,6 @@ def _none(why: str) -> Judged:
 
 
 def _judged(readings: Sequence[Reading], columns: dict[str, list[float]], thresholds: Thresholds) -> Judged:
-    if not readings:
-        return _none(_NO_READINGS)
     from pytest_memleak.verdict.watched import judge_track
 
     begun = readings[0].t

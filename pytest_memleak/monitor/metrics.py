@@ -30,6 +30,8 @@ from pytest_memleak.monitor.state import Monitor
 
 PATH: Final = "/metrics"
 
+_NOT_OURS: Final[tuple[Match, Any]] = (Match.NONE, {})
+
 # `gauge_liveall_1234.db`: what counts only while its worker lives.
 _LIVE_FILE: Final = re.compile(r"gauge_live[a-z]+_(\d+)\.db")
 
@@ -182,8 +184,9 @@ class _MetricsRoute(Route):
 
     def matches(self, scope: Any) -> tuple[Match, Any]:
         """Whether the request is for this route."""
-        if _has_metrics(self._program, self):
-            return Match.NONE, {}
+        # First what is known at once: to look through the app's routes for each of its requests costs 0.1 µs apiece.
+        if not scope["path"].endswith(PATH) or _has_metrics(self._program, self):
+            return _NOT_OURS
         return super().matches(scope)
 
 

@@ -37,48 +37,34 @@ class Watching:
 
         self._counts = counts
         self._guards = guards
+        self._prefix = monitor.settings.prefix
         self.monitor = monitor
         self._guard = guard
         self._router = router
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, and count it when it is over."""
-        kind = scope["type"]
         if self.is_over:
             await self.app(scope, receive, send)
             return
         if not self.monitor.is_running:
             self.monitor.start()
-        if kind == "lifespan":
-            await self._live(scope, receive, send)
-        elif kind not in ("http", "websocket") or TICKET in scope:
-            await self.app(scope, receive, send)
-        elif self._guards and self._guard.is_ours(scope):
-            refusal = self._guard.refusal(scope)
-            await (self.app if refusal is None else refusal)(scope, receive, send)
-        elif not self._counts:
-            await self.app(scope, receive, send)
-        elif kind == "websocket":
-            await self._count_connection(scope, receive, send)
-        else:
-            await self._count(scope, receive, send)
-
-    async def _count_connection(self, scope: Any, receive: Any, send: Any) -> None:
-        ticket = scope[TICKET] = Ticket()
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            ticket.note_from(scope, self._router)
-            self.monitor.requests.count("WEBSOCKET", ticket)
-
-    async def _count(self, scope: Any, receive: Any, send: Any) -> None:
-        ticket = scope[TICKET] = Ticket()
+        if (
+            scope["type"] != "http"
+            or not self._counts
+            or TICKET in scope
+            # What cannot be ours is told apart at once.
+            or (self._guards and self._prefix in scope["path"] and self._guard.is_ours(scope))
+        ):
+            await self._pass(scope, receive, send)
+            return
+        # Here and not in a method of its own: each frame around a request costs the smallest app 0.3 %.
+        ticket = scope[TICKET] = Ticket(scope.get("route"))
         IN_REQUEST.set(True)
         requests = self.monitor.requests
         requests.begun += 1
         requests.in_flight += 1
         sampled = requests.sampled()
-        name = ""
         try:
             if sampled is None:
                 await self.app(scope, receive, send)
@@ -86,10 +72,32 @@ class Watching:
                 await _Stepwise(self.app(scope, receive, send), sampled)
         finally:
             requests.in_flight -= 1
-            ticket.note_from(scope, self._router)
-            name = requests.count(scope["method"], ticket)
+            name = requests.over(scope, ticket, self._router)
             if sampled is not None:
                 sampled.finish(name)
+
+    async def _pass(self, scope: Any, receive: Any, send: Any) -> None:
+        """What is no request of the program's over HTTP."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._live(scope, receive, send)
+        elif kind not in ("http", "websocket") or TICKET in scope:
+            await self.app(scope, receive, send)
+        elif self._guards and self._guard.is_ours(scope):
+            refusal = self._guard.refusal(scope)
+            await (self.app if refusal is None else refusal)(scope, receive, send)
+        elif kind == "websocket" and self._counts:
+            await self._count_connection(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _count_connection(self, scope: Any, receive: Any, send: Any) -> None:
+        ticket = scope[TICKET] = Ticket(scope.get("route"))
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            ticket.note_from(scope, self._router)
+            self.monitor.requests.count("WEBSOCKET", ticket)
 
     async def _live(self, scope: Any, receive: Any, send: Any) -> None:
         try:

@@ -1,8 +1,8 @@
 """The page: a look at the monitor for a person, drawn in the browser from the endpoints' own JSON.
 
 Everything it needs is served here, beside it, and every address in it is relative: it works below any root path or
-prefix, and under a Content-Security-Policy that lets nothing else in. The files are the same bytes for everybody and
-hold nothing of the process; what a browser shows of that, it asks the guarded endpoints for.
+prefix, and under a Content-Security-Policy that lets nothing else in. The files hold nothing of the process, and a
+stranger gets none of them: even that they are here would tell him what to ask for.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import importlib.resources
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
-from pytest_memleak.monitor.guard import PAGE
 from pytest_memleak.monitor.state import Monitor
+
+PAGE: Final = ("", "/", "/page.css", "/page.js", "/panels.js", "/curves.js", "/words.js", "/workers.js", "/icon.svg")
+"""The page's own paths below the prefix."""
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self';"
@@ -40,6 +42,10 @@ _KINDS: Final = {
 }
 
 
+_FORGETTABLE: Final = (b'id="forget" type="button" hidden', b'id="forget" type="button"')
+"""The button that takes the cookie away: no script can see whether there is one."""
+
+
 def add_page(router: APIRouter, monitor: Monitor) -> None:
     """Add the page and its files to the endpoints' router; in no OpenAPI document, since they are no API."""
     files = {"/": "page.html", **{path: path[1:] for path in PAGE if path.strip("/")}}
@@ -48,16 +54,15 @@ def add_page(router: APIRouter, monitor: Monitor) -> None:
     router.add_api_route("", _with_slash(monitor.settings.prefix), methods=["GET"], include_in_schema=False)
 
 
-def _file(name: str, monitor: Monitor) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+def _file(name: str, monitor: Monitor) -> Callable[[], Coroutine[Any, Any, Response]]:
     content = (importlib.resources.files(__package__) / "page" / name).read_bytes()
     kind = _KINDS[name.rpartition(".")[2]]
 
-    async def serve(request: Request) -> Response:
-        # The guard lets a browser without the token in as far as here, to ask for it. To say 200 would tell a
-        # scanner of open doors that this is one; a browser runs no script and no style that is not 200.
-        is_door = name == "page.html" and monitor.settings.token is not None
-        status = 401 if is_door and "authorization" not in request.headers else 200
-        return Response(content, status_code=status, media_type=kind, headers=_HEADERS)
+    if name == "page.html" and monitor.settings.token is not None:
+        content = content.replace(*_FORGETTABLE)
+
+    async def serve() -> Response:
+        return Response(content, media_type=kind, headers=_HEADERS)
 
     return serve
 

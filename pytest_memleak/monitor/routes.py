@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 import time
 import tracemalloc
@@ -13,11 +14,12 @@ import psutil
 from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from pytest_memleak.monitor import answers, collecting, found
 from pytest_memleak.monitor.costly import Busy, Costly
-from pytest_memleak.monitor.growth import Declined, Growth
+from pytest_memleak.monitor.growth import SHOWN, Declined, Growth
 from pytest_memleak.monitor.guard import Guard
 from pytest_memleak.monitor.state import Monitor
 from pytest_memleak.monitor.tracing import Tracing
@@ -25,6 +27,7 @@ from pytest_memleak.monitor.tracing import Tracing
 TAG: Final = "memory"
 
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": answers.Refusal, "description": "a body that is no JSON"},
     401: {"model": answers.Refusal, "description": "a stranger"},
     403: {"model": answers.Refusal, "description": "a stranger"},
     429: {"model": answers.Refusal, "description": "too costly just now: Retry-After says when"},
@@ -94,7 +97,7 @@ class Endpoints:
         # Its numbers are crunched beside the program, and no more often than there are new readings.
         self._verdicts = Costly(is_free=True)
         self._growth = Growth(monitor)
-        self.tracing = Tracing()
+        self.tracing = Tracing(monitor.unjudged)
         self._process: psutil.Process | None = None
 
     def forget(self) -> None:
@@ -142,9 +145,9 @@ class Endpoints:
 
     async def trace(self, order: answers.TracingOrder | None = None) -> Response:
         """Trace allocations for a limited time, of which `snapshot` then tells; it slows the program meanwhile."""
-        begun = time.perf_counter()
         order = order or answers.TracingOrder(seconds=60, frames=1)
-        self.tracing.switch(order.seconds, order.frames)
+        await run_in_threadpool(self.tracing.switch, order.seconds, order.frames)
+        begun = time.perf_counter()
         answer = {
             "tracing": self.tracing.is_on,
             "tracing_left_s": self.tracing.left_s,
@@ -156,18 +159,18 @@ class Endpoints:
         self,
         force: bool = Query(False, description=_FORCE),
         samples: int = Query(3, ge=0, le=10, description="types of which is said who holds one"),
+        types: int = Query(SHOWN, ge=1, le=10_000, description="how many at most: those that grew most, then the most"),
     ) -> Response:
         """The types whose objects accumulate since the baseline. The first walk is the baseline."""
         try:
             (walk, baseline, rows), stalled_ms = await self._costly.run(
-                functools.partial(self._growth.types, force=force, samples=samples)
+                functools.partial(self._growth.types, force=force, samples=samples, most=types)
             )
         except Declined as error:
             empty: dict[str, Any] = {
                 "t": None,
                 "baseline_t": None,
                 "objects": 0,
-                "every": 1,
                 "declined": str(error),
                 "types": [],
             }
@@ -180,9 +183,9 @@ class Endpoints:
             walk, stalled_ms = await self._costly.run(functools.partial(self._growth.reset, force=force))
         except Declined as error:
             return self._answer(
-                {"t": None, "objects": 0, "every": 1, "declined": str(error)}, time.perf_counter()
+                {"t": None, "objects": 0, "declined": str(error)}, time.perf_counter()
             )  # fmt: skip
-        answer = {"t": walk.t, "objects": walk.objects, "every": walk.every, "declined": None}
+        answer = {"t": walk.t, "objects": walk.objects, "declined": None}
         return self._answer(answer, time.perf_counter(), stalled_ms)
 
     async def history(self, minutes: float = Query(60, gt=0, description="how far back")) -> Response:
@@ -207,19 +210,20 @@ class Endpoints:
 
     async def leaks(self) -> Response:
         """Whether memory grows, how sure that is, and whose requests keep it."""
-        monitor = self._monitor
+        begun, monitor = time.perf_counter(), self._monitor
         fresh_s = max(_LEAST_FRESH_S, _FRESH_READINGS * monitor.settings.interval_s)
         last = monitor.judged
         if last is not None and time.time() - last.t <= fresh_s:
-            return self._answer(found.leaks(last), time.perf_counter())
+            return self._answer(found.leaks(last), begun)
         try:
             judged, stalled_ms = await self._verdicts.run(monitor.judge)
         except Busy:
             if last is None:
                 raise
             # The last one is better than none.
-            return self._answer(found.leaks(last), time.perf_counter())
-        return self._answer(found.leaks(judged), time.perf_counter(), stalled_ms)
+            return self._answer(found.leaks(last), begun)
+        begun = time.perf_counter()
+        return self._answer(found.leaks(judged), begun, stalled_ms)
 
     async def process_info(self) -> Response:
         """The process: memory, threads, descriptors, processor time."""
@@ -230,8 +234,9 @@ class Endpoints:
 
     def _answer(self, answer: dict[str, Any], begun: float, stalled_ms: float | None = None) -> Response:
         """With who answers, and what it stalled: what was done here, in the event loop, or what was seen of work."""
+        # An hour of readings takes longer to write down than to find: that is part of the stall, so it comes first.
+        body = json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         here_ms = (time.perf_counter() - begun) * 1000
         stall = round(max(here_ms, stalled_ms or 0.0), 2)
-        return JSONResponse(
-            {"pid": self._monitor.pid, "stalled_ms": stall, **answer}, headers={"Cache-Control": "no-store"}
-        )  # fmt: skip
+        head = f'{{"pid":{self._monitor.pid},"stalled_ms":{stall},'
+        return Response(head + body[1:], media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -39,12 +39,11 @@ def setup_memory_monitoring(
     include_in_schema: bool = True,
     metrics: bool = True,
     port: int | None = None,
-    host: str = "0.0.0.0",
+    host: str | None = None,
     interval_s: float = 5.0,
     history_minutes: float = 60,
     max_objects: int = 2_000_000,
     allow_fork: bool = False,
-    show_contents: bool = False,
 ) -> Monitor:
     """Watch the memory of the process that serves `app`, and answer below `prefix`; gives the monitor.
 
@@ -54,16 +53,17 @@ def setup_memory_monitoring(
     Who may ask: this machine alone; with `token` (else the variable MEMLEAK_TOKEN), who sends it as bearer token,
     and nobody else; with `dependencies` (FastAPI's `Depends(...)`), whom they admit, and who has the token if there
     is one. `port` serves all of it, the metrics too, on a port of its own (8001 is what the guides use) instead of
-    on the app's; of several workers one has it. A reading is taken every `interval_s` seconds and kept for
-    `history_minutes`. A heap of more than `max_objects` is not walked unasked; with `allow_fork` a forked child
-    walks it. Raises ValueError for what cannot be meant.
+    on the app's; of several workers one has it. `host` is where that port listens: this machine alone (127.0.0.1),
+    and every address (0.0.0.0) where a token or dependencies say who may ask. A reading is taken every `interval_s`
+    seconds and kept for `history_minutes`. A heap of more than `max_objects` is not walked unasked; with
+    `allow_fork` a forked child walks it. Raises ValueError for what cannot be meant.
     """
     found: Monitor | None = getattr(app.state, _STATE, None)
     if found is not None:
         return found
     settings = Settings(
         prefix=prefix,
-        token=token if token is not None else os.environ.get("MEMLEAK_TOKEN") or None,
+        token=token if token is not None else os.environ.get("MEMLEAK_TOKEN", "").strip() or None,
         dependencies=tuple(dependencies),
         include_in_schema=include_in_schema,
         metrics=metrics,
@@ -73,7 +73,6 @@ def setup_memory_monitoring(
         history_minutes=history_minutes,
         max_objects=max_objects,
         allow_fork=allow_fork,
-        show_contents=show_contents,
     )
     monitor = Monitor(settings)
     guard = Guard(settings.prefix, settings.token, is_open=bool(settings.dependencies))
@@ -133,7 +132,7 @@ def _add_port(app: FastAPI, monitor: Monitor, guard: Guard) -> Callable[[], None
     if monitor.settings.metrics and (metrics_route := _seam("metrics", "metrics_route")) is not None:
         served.router.routes.append(metrics_route(monitor))
     outer = Watching(served, monitor, guard, served.router, counts=False)
-    port = OwnPort(outer, monitor.settings.host, monitor.settings.port or 0)
+    port = OwnPort(outer, monitor.settings.listens_at, monitor.settings.port or 0)
     monitor.on_reading.append(port.open)
     monitor.on_worker_exit.append(port.close)
     monitor.on_fork.append(port.forget)

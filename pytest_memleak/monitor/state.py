@@ -11,6 +11,7 @@ forks its workers forks no thread of ours.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import math
 import os
@@ -18,7 +19,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 from pytest_memleak.model_monitor import Collection, Judged, Reading, Sample, Walk
@@ -38,6 +39,9 @@ _IDLE_S: Final = 30.0
 # A day every second: what a row of the ring takes, 40 B and 8 B for each endpoint, stays in bounds.
 _MOST_READINGS: Final = 86_400
 
+# On a busy machine the judge's import takes some seconds; where it hangs, a walk with his objects is better than none.
+_PREPARED_S: Final = 30.0
+
 _TRACKED: Final = 50
 """Functions in an answer."""
 
@@ -52,12 +56,11 @@ class Settings:
     include_in_schema: bool = True
     metrics: bool = True
     port: int | None = None
-    host: str = "0.0.0.0"
+    host: str | None = None
     interval_s: float = 5.0
     history_minutes: float = 60
     max_objects: int = 2_000_000
     allow_fork: bool = False
-    show_contents: bool = False
 
     def __post_init__(self) -> None:
         """Raise ValueError for what cannot be meant."""
@@ -72,6 +75,18 @@ class Settings:
             )
         if self.token == "":
             raise ValueError("token: is empty; leave it out to admit this machine alone")
+        if self.token is not None and self.token.strip() != self.token:
+            raise ValueError("token: has white space at an end, which no header carries")
+
+    @property
+    def listens_at(self) -> str:
+        """The address of the port of its own: where nobody is asked who he is, this machine alone.
+
+        The metrics there are open to whoever reaches them, so that a token is a decision about the network too.
+        """
+        if self.host is not None:
+            return self.host
+        return "127.0.0.1" if self.token is None and not self.dependencies else "0.0.0.0"
 
     @property
     def readings(self) -> int:
@@ -114,6 +129,7 @@ class Monitor:
         self._told: set[str] = set()
         self._starting = threading.Lock()
         self._judging = threading.Lock()
+        self._prepared = threading.Event()
         self._cost = judging.Cost()
         self._judge_at_s = math.inf
 
@@ -187,8 +203,19 @@ class Monitor:
         self.tell(self.on_judged, self.judged)
 
     def _prepare(self) -> None:
+        try:
+            with self._judging:
+                self._call(judging.prepare)
+        finally:
+            self._prepared.set()
+
+    @contextlib.contextmanager
+    def unjudged(self) -> Iterator[None]:
+        """While the judge is imported already and judges nothing: his objects are no growth of the program's."""
+        if self.is_running:
+            self._prepared.wait(_PREPARED_S)
         with self._judging:
-            self._call(judging.prepare)
+            yield
 
     def _read_and_judge(self) -> None:
         self.read()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import tracemalloc
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 LONGEST_S: Final = 600.0
@@ -18,9 +20,14 @@ _MOST_TRACES: Final = 200_000
 
 
 class Tracing:
-    """One process's. What somebody else has switched on is looked at, and left on."""
+    """One process's. What somebody else has switched on is looked at, and left on.
 
-    def __init__(self) -> None:
+    `quiet` is a time in which our own thread allocates nothing outside of the interpreter's lock, as numpy does: before
+    3.12.9 and 3.13.2 CPython crashes where that happens while tracing ends (python/cpython#128679).
+    """
+
+    def __init__(self, quiet: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        self._quiet = quiet
         self._timer: threading.Timer | None = None
         self._until_s = 0.0
         self._turn = threading.Lock()
@@ -61,7 +68,7 @@ class Tracing:
                 self._timer.cancel()
                 self._timer = None
             if self.is_on and (not seconds or tracemalloc.get_traceback_limit() != frames):
-                tracemalloc.stop()
+                self._stop()
             if not seconds:
                 return
             if not self.is_on:
@@ -89,7 +96,11 @@ class Tracing:
         with self._turn:
             if self._timer is threading.current_thread():
                 self._timer = None
-                tracemalloc.stop()
+                self._stop()
+
+    def _stop(self) -> None:
+        with self._quiet():
+            tracemalloc.stop()
 
 
 _NOT_OURS: Final = (tracemalloc.Filter(False, tracemalloc.__file__), tracemalloc.Filter(False, "<memleak>"))

@@ -1,13 +1,11 @@
 """Walks over the heap: the tracked objects by type, and what holds some of them.
 
-The walk itself is that of an inspection from outside, which runs none of the program's code and shows nothing of any
-object but its type. While it holds references to all objects no other thread gets the interpreter, so that none of
-them dies in our hands; of a large heap each n-th object is counted, which keeps that time short.
+The search for the holder is that of an inspection from outside, which runs none of the program's code and shows nothing
+of any object but its type.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import gc
@@ -24,26 +22,21 @@ from typing import Any, Final
 
 from pytest_memleak import inspection
 from pytest_memleak.model_monitor import Walk
-
-# To list a million objects takes 20 ms, to ask all of 200,000 for their types 15 ms, each tenth of a million as long:
-# a stall of 60 ms is the bound.
-_ALL_COUNTED: Final = 200_000
-_COUNTED: Final = 100_000
-
-_PIECE: Final = 20_000
+from pytest_memleak.monitor import census
+from pytest_memleak.monitor.census import Census
 
 # Two blocks an object, on average over services of all kinds: an estimate that costs nothing.
 _OBJECTS_PER_BLOCK: Final = 0.5
 
-LOOK_S: Final = 0.5
+# Each step up is one look at all objects, 10 to 30 ms for a million: a holder is three to six steps away.
+LOOK_S: Final = 2.0
 FORKED_LOOK_S: Final = 10.0
 """A child stalls nobody."""
 
 _LOOK_NODES: Final = 50_000
 _SAMPLES: Final = 3
 
-# Longer than any count takes, so that no other thread gets the interpreter in between.
-_UNDISTURBED_S: Final = 0.5
+_OURS: Final = __name__.partition(".")[0] + "."
 
 _FORKED_S: Final = 60.0
 """A child that does not answer for so long is killed."""
@@ -63,52 +56,36 @@ def estimated_objects(last: Walk | None, blocks_then: int) -> int:
     return round(sys.getallocatedblocks() * ratio)
 
 
-def count() -> Walk:
-    """The objects by type."""
-    found, every, types = _undisturbed(_types)
-    by_id: collections.Counter[int] = collections.Counter()
-    kinds: dict[int, type] = {}
-    # By identity: a metaclass may have an __eq__ and a __hash__ of the user's. In pieces that are loops in C of
-    # a few milliseconds, between which other threads get the interpreter.
-    for start in range(0, len(types), _PIECE):
-        piece = types[start : start + _PIECE]
-        by_id.update(map(id, piece))
-        kinds.update(zip(map(id, piece), piece, strict=True))
-    counts: collections.Counter[str] = collections.Counter()
-    for number, number_of in by_id.items():
-        counts[_payload()["_name"](kinds[number])] += number_of * every
-    return Walk(t=time.time(), objects=found, every=every, counts=dict(counts))
+def count() -> Census:
+    """The objects by the identity of their type."""
+    _payload()  # before the first count: its functions are no growth of the program's
+    return census.take()
 
 
-def _types() -> tuple[int, int, list[type]]:
-    """How many objects there are, each n-th of which is looked at, and the types of those."""
-    objects = gc.get_objects()
-    found = len(objects)
-    every = 1 if found <= _ALL_COUNTED else -(-found // _COUNTED)
-    return found, every, list(map(type, objects[::every] if every > 1 else objects))
+def walk_of(found: Census) -> Walk:
+    """The objects by type, without those of our own classes. Classes of one name are counted together."""
+    counts = {name: sum(found.counts[number] for number in numbers) for name, numbers in _by_name(found).items()}
+    return Walk(t=time.time(), objects=found.objects, counts=counts)
 
 
-def look(types: Sequence[str], limit_s: float = LOOK_S) -> dict[str, Held]:
+def _by_name(found: Census) -> dict[str, list[int]]:
+    names: dict[str, list[int]] = {}
+    for number, kind in found.types.items():
+        name = _payload()["_name"](kind)
+        if not name.startswith(_OURS):
+            names.setdefault(name, []).append(number)
+    return names
+
+
+def look(found: Census, types: Sequence[str], limit_s: float = LOOK_S) -> dict[str, Held]:
     """What holds the newest instances of each type, as far as the time reaches."""
     if not types:
         return {}
-    order = {"types": list(types), "samples": _SAMPLES, "nodes": _LOOK_NODES, "fresh": {}}
-    found = _payload()["_look"](order, time.perf_counter() + limit_s)["held"]
-    return {name: Held(site=held["site"], path=tuple(held["path"])) for name, held in found.items()}
-
-
-def _undisturbed(walk: Callable[[], Any]) -> Any:
-    switch_s, collecting = sys.getswitchinterval(), gc.isenabled()
-    gc.disable()  # a collection would be part of our stall
-    sys.setswitchinterval(_UNDISTURBED_S)
-    try:
-        return walk()
-    finally:
-        sys.setswitchinterval(switch_s)
-        if collecting:
-            gc.enable()
-        # Who waits for the interpreter waits as long as was said when he began: now he gets it.
-        time.sleep(0)
+    numbers = _by_name(found)
+    samples = {name: census.newest(found, numbers[name], _SAMPLES) for name in types}
+    order = {"types": list(types), "nodes": _LOOK_NODES}
+    held = _payload()["_held"](samples, order, time.perf_counter() + limit_s)
+    return {name: Held(site=one["site"], path=tuple(one["path"])) for name, one in held.items()}
 
 
 @functools.cache

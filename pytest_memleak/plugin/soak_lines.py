@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_memleak.reports.text import shortened
 from pytest_memleak.units import format_bytes, format_rate, format_seconds
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def rows(soaks: Sequence[Mapping[str, Any]], *, width: int, verbose: bool) -> It
         value, between = _growth(soak)
         load, limit = format_seconds(soak["seconds"]), format_rate(soak["limit_mb_per_min"])
         verdict = "failed" if soak["failure"] and soak["outcome"] != "LEAK" else soak["outcome"]
-        name = _cut(_name(soak, verbose=verbose), room)
+        name = shortened(_name(soak, verbose=verbose), room)
         yield _line(name, (load, value, between, limit, verdict), room), soak["outcome"]
 
 
@@ -77,13 +78,6 @@ def _name(soak: Mapping[str, Any], *, verbose: bool) -> str:
 
 def _line(name: str, cells: Sequence[str], room: int) -> str:
     return f"{name:<{room}} " + " ".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
-
-
-def _cut(name: str, room: int) -> str:
-    if len(name) <= room:
-        return name
-    tail = room * 2 // 3
-    return name[: room - tail - 1] + "…" + name[-tail:]
 
 
 def _clock(seconds: float) -> str:

@@ -9,11 +9,10 @@ from pytest_memleak.model import Outcome
 from pytest_memleak.model_logs import Death, LogResult, LogSeries
 from pytest_memleak.model_watch import Severity
 from pytest_memleak.reports.plot import plot
-from pytest_memleak.reports.text import field, wrapped
-from pytest_memleak.reports.watch_text import VERDICTS, rate_words
-from pytest_memleak.units import format_bytes, format_count, format_rate, format_seconds
+from pytest_memleak.reports.text import field, figure, shortened, wrapped
+from pytest_memleak.reports.watch_text import VERDICTS, rate_words, verdict_words
+from pytest_memleak.units import counted, format_bytes, format_count, format_rate, format_seconds
 
-_NAME_WIDTH: Final = 15
 _SHOWN_SERIES: Final = 20
 _SHOWN_PROCESSES: Final = 8
 _SHOWN_DEATHS: Final = 10
@@ -32,7 +31,7 @@ def explain(result: LogResult, *, width: int) -> str:
     severity = f", severity {result.severity.value}" if result.severity is not Severity.NONE else ""
     lines = [*wrapped(f"{VERDICTS[result.outcome]} in {result.name}{severity}", width)]
     lines += [*wrapped(result.why, width, first="  ", rest="  "), ""]
-    lines += [line for name, words in _figures(result) for line in _row(name, words, width)]
+    lines += [line for name, words in _figures(result) for line in figure(name, words, width)]
     if len(result.series) > 1:
         lines += ["", *_table(result, width)]
     if result.series:
@@ -55,7 +54,7 @@ def _figures(result: LogResult) -> Iterator[tuple[str, str]]:
         yield "figures", ", ".join(f"{format_count(count)} of {form}" for form, count in result.figures)
     if len(result.series) == 1:
         only = result.series[0]
-        yield "series", f"{only.metric}, {_counted(only.readings, 'reading')}, {_counted(only.lives, 'life')}"
+        yield "series", f"{only.metric}, {counted(only.readings, 'reading')}, {counted(only.lives, 'life', 'lives')}"
         if only.lives == 1:
             yield "first", format_bytes(only.first)
             yield "last", f"{format_bytes(only.last)}, at most {format_bytes(only.most)}"
@@ -73,22 +72,12 @@ def _figures(result: LogResult) -> Iterator[tuple[str, str]]:
 
 
 def _lines(result: LogResult) -> str:
-    return f"{_counted(result.lines, 'line')}, {format_bytes(result.size)}"
-
-
-def _counted(count: int, noun: str) -> str:
-    plural = "lives" if noun == "life" else f"{noun}s"
-    return f"{format_count(count)} {noun if count == 1 else plural}"
+    return f"{counted(result.lines, 'line')}, {format_bytes(result.size)}"
 
 
 def _span(series: LogSeries) -> float:
     ends = [track.times_s[-1] for track in series.tracks]
     return max(ends) - min(track.times_s[0] for track in series.tracks) if ends else 0.0
-
-
-def _row(name: str, words: str, width: int) -> list[str]:
-    label = f"  {name + ':':<{_NAME_WIDTH}}"
-    return wrapped(words, width, first=label, rest=" " * len(label))
 
 
 def _table(result: LogResult, width: int) -> Iterator[str]:
@@ -98,24 +87,12 @@ def _table(result: LogResult, width: int) -> Iterator[str]:
     yield f"  {'series':<{room}} {'readings':>8} {'first':>8} {'last':>8} {'MB/min':>7} {'limit':>6}  verdict"
     for one in shown:
         yield (
-            f"  {_cut(one.name, room):<{room}} {format_count(one.readings):>8} {format_bytes(one.first):>8} "
+            f"  {shortened(one.name, room):<{room}} {format_count(one.readings):>8} {format_bytes(one.first):>8} "
             f"{format_bytes(one.last):>8} {format_rate(one.verdict.rate.value):>7} "
-            f"{format_rate(one.limit_mb_per_min):>6}  {_verdict(one.verdict.shape, one.verdict.outcome)}"
+            f"{format_rate(one.limit_mb_per_min):>6}  {verdict_words(one.verdict.shape, one.verdict.outcome)}"
         )
     if len(result.series) > _SHOWN_SERIES:
         yield f"  and {len(result.series) - _SHOWN_SERIES} more (--json has them)"
-
-
-def _verdict(shape: str, outcome: Outcome) -> str:
-    return "too short" if shape == "too short" else VERDICTS[outcome]
-
-
-def _cut(name: str, room: int) -> str:
-    """Names of pods differ at their ends: the middle goes."""
-    if len(name) <= room:
-        return name
-    tail = room * 2 // 3
-    return name[: room - tail - 1] + "…" + name[-tail:]
 
 
 def _curve(result: LogResult, width: int) -> Iterator[str]:
@@ -124,7 +101,7 @@ def _curve(result: LogResult, width: int) -> Iterator[str]:
     lines = plot(worst.tracks, width=width, is_timed=worst.is_timed)
     if lines:
         yield ""
-        lives = f", {_counted(worst.lives, 'life')}" if worst.lives > 1 else ""
+        lives = f", {counted(worst.lives, 'life', 'lives')}" if worst.lives > 1 else ""
         mean = ", the mean of its processes" if len(worst.tracks) > 1 else ""
         yield f"  {worst.name}: {worst.metric}{lives}{mean}"[:width]
         yield from lines
@@ -135,8 +112,8 @@ def _curve(result: LogResult, width: int) -> Iterator[str]:
         yield f"  {'process':<{room}} {'grew':>9} {'MB/min':>8}  verdict"
         for one in order[:_SHOWN_PROCESSES]:
             rate = format_rate(one.rate.value)
-            words = _verdict(one.shape, one.outcome)
-            yield f"  {_cut(one.name, room):<{room}} {format_bytes(one.gained):>9} {rate:>8}  {words}"
+            words = verdict_words(one.shape, one.outcome)
+            yield f"  {shortened(one.name, room):<{room}} {format_bytes(one.gained):>9} {rate:>8}  {words}"
         if worst.lives > min(len(order), _SHOWN_PROCESSES):
             yield f"  and {worst.lives - min(len(order), _SHOWN_PROCESSES)} more"
 
@@ -145,7 +122,7 @@ def _deaths(result: LogResult, width: int) -> Iterator[str]:
     if not result.deaths:
         return
     yield ""
-    yield f"{_counted(len(result.deaths), 'death')} by want of memory"
+    yield f"{counted(len(result.deaths), 'death')} by want of memory"
     for death in result.deaths[:_SHOWN_DEATHS]:
         yield from wrapped(death_words(death), width, first="  ", rest="    ")
     if len(result.deaths) > _SHOWN_DEATHS:
@@ -166,7 +143,7 @@ def death_words(death: Death) -> str:
         over = f" over {format_seconds(death.seconds)}" if death.seconds else ""
         change = f"{'grown' if grown >= 0 else 'fallen'} by {format_bytes(abs(grown))}"
         words += f"; before it {death.series} had {format_bytes(death.last)}, {change}{over}"
-        words += f" ({_counted(death.readings, 'reading')})"
+        words += f" ({counted(death.readings, 'reading')})"
     else:
         words += "; no figure of it before"
     return f"{words}; {death.file}:{death.line}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pytest_memleak.model_scan import Finding, ScanResult, Severity
-from pytest_memleak.units import format_count
+from pytest_memleak.units import counted, format_count
 
 _SHOWN_ENDPOINTS: Final = 3
 _LABEL: Final = 7
@@ -60,11 +60,6 @@ def place(finding: Finding) -> str:
     """`app/cache.py:17:5`; of a notebook, the cell too."""
     cell = f":cell {finding.cell}" if finding.cell is not None else ""
     return f"{finding.path}{cell}:{finding.line}:{finding.column}"
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 file`, `1,200 files`."""
-    return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def _unread(result: ScanResult) -> str:

@@ -7,10 +7,10 @@ from typing import Final
 
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_soak import Curve, EndpointGrowth, Estimate, SoakResult
+from pytest_memleak.reports.chart import bars
 from pytest_memleak.reports.text import cause, field, heading, wrapped
-from pytest_memleak.units import format_bytes, format_bytes_bound, format_count, format_rate, format_seconds
+from pytest_memleak.units import counted, format_bytes, format_bytes_bound, format_count, format_rate, format_seconds
 
-_BARS: Final = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH: Final = 60
 _SHOWN_ENDPOINTS: Final = 20
 _SHOWN_LEAKS: Final = 12
@@ -57,14 +57,14 @@ def _without_log(event: str) -> str:
 def _measured(result: SoakResult, width: int) -> Iterator[str]:
     """How long, how much, by what."""
     wanted = "" if result.seconds >= 0.98 * result.wanted_seconds else f" of {format_seconds(result.wanted_seconds)}"
-    words = f"{format_seconds(result.seconds)}{wanted} under load, {_counted(result.workers, 'worker')}, "
-    words += f"{_counted(result.readings, 'reading')} of {result.basis}" if result.readings else "no reading"
+    words = f"{format_seconds(result.seconds)}{wanted} under load, {counted(result.workers, 'worker')}, "
+    words += f"{counted(result.readings, 'reading')} of {result.basis}" if result.readings else "no reading"
     words += f"; the first {format_seconds(result.warm_up_s)} were warm-up" if result.warm_up_s >= 1 else ""
     yield from field("soak", words, width)
     load = result.load
     if load is not None:
         failed = f", {format_count(load.failures)} failed" if load.failures else ""
-        words = f"{format_count(load.requests)} requests, {load.requests_per_s:.0f}/s, {_counted(load.users, 'user')}"
+        words = f"{format_count(load.requests)} requests, {load.requests_per_s:.0f}/s, {counted(load.users, 'user')}"
         yield from field("load", words + failed, width)
         for error in load.errors:
             yield from field("", error, width)
@@ -91,31 +91,16 @@ def _measured(result: SoakResult, width: int) -> Iterator[str]:
         yield from field("RSS", words, width)
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
-
-
 def _interval(estimate: Estimate) -> str:
     return f"{format_rate(estimate.value)} [{format_rate(estimate.low)}, {format_rate(estimate.high)}]"
 
 
 def _curve(curve: Curve, width: int) -> Iterator[str]:
     """A line of bars from the lowest level to the highest."""
-    if len(curve.levels) < 2:
-        return
-    low, high = min(curve.levels), max(curve.levels)
-    room = min(_CURVE_WIDTH, width - 12)
-    picked = _spread(curve.levels, room)
-    span = high - low
-    bars = "".join(_BARS[round((level - low) / span * (len(_BARS) - 1)) if span else 0] for level in picked)
-    yield f"  {curve.name}: {format_bytes(curve.levels[0])} to {format_bytes(curve.levels[-1])}"
-    yield f"  {bars}"
-
-
-def _spread(levels: Sequence[float], room: int) -> list[float]:
-    if len(levels) <= room:
-        return list(levels)
-    return [levels[round(index * (len(levels) - 1) / (room - 1))] for index in range(room)]
+    line = bars(curve.levels, min(_CURVE_WIDTH, width - 12))
+    if line:
+        yield f"  {curve.name}: {format_bytes(curve.levels[0])} to {format_bytes(curve.levels[-1])}"
+        yield f"  {line}"
 
 
 def _endpoints(growths: Sequence[EndpointGrowth], width: int) -> Iterator[str]:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from pytest_memleak.reports.text import shortened
 from pytest_memleak.units import format_bytes, format_count, format_rate, mb_per_min
 
 _COLUMNS: Final = ("calls", "memory", "objects", "MB/min", "verdict")
@@ -27,7 +28,7 @@ def rows(results: Sequence[Mapping[str, Any]], *, width: int, verbose: bool) -> 
             "-" if memory is None else format_rate(mb_per_min(memory, result["budget"]["requests_per_s"])),
             result["outcome"],
         )
-        yield _line(_cut(_name(result, verbose=verbose), room), cells, room), result["outcome"]
+        yield _line(shortened(_name(result, verbose=verbose), room), cells, room), result["outcome"]
 
 
 def footnotes(results: Sequence[Mapping[str, Any]], *, width: int, fails: bool, verbose: bool) -> Iterator[str]:
@@ -76,10 +77,3 @@ def _name(result: Mapping[str, Any], *, verbose: bool) -> str:
 
 def _line(name: str, cells: Sequence[str], room: int) -> str:
     return f"{name:<{room}} " + " ".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
-
-
-def _cut(name: str, room: int) -> str:
-    if len(name) <= room:
-        return name
-    tail = room * 2 // 3
-    return name[: room - tail - 1] + "…" + name[-tail:]

@@ -6,6 +6,7 @@ import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from pytest_memleak.model import Judgement, Leak, Outcome, Resource, Result, Site
 from pytest_memleak.patterns import catalogue
@@ -13,6 +14,9 @@ from pytest_memleak.units import format_bytes, format_count, format_rate, mb_per
 
 _SHOWN_LEAKS = 4
 _MAX_WIDTH = 120
+
+FIGURE_WIDTH: Final = 15
+"""Columns for the name of a figure: `growth rate:` and room."""
 
 
 def sentence(result: Result) -> str:
@@ -243,6 +247,20 @@ def field(label: str, text: str, width: int, *, wrap: bool = True) -> Iterator[s
         yield head + text
         return
     yield from _wrap(text, width, first=head, rest=" " * 8)
+
+
+def shortened(name: str, room: int) -> str:
+    """A name in at most `room` columns. Tests, pods and paths differ at their ends: the middle goes."""
+    if len(name) <= room:
+        return name
+    tail = room * 2 // 3
+    return name[: room - tail - 1] + "…" + name[-tail:]
+
+
+def figure(name: str, words: str, width: int) -> list[str]:
+    """One of a report's first figures: its name in a column of its own, then the words, wrapped."""
+    label = f"  {name + ':':<{FIGURE_WIDTH}}"
+    return wrapped(words, width, first=label, rest=" " * len(label))
 
 
 def wrapped(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]:

@@ -7,9 +7,9 @@ from typing import Final
 
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_soak import Estimate
-from pytest_memleak.model_watch import Forecast, Severity, TrackVerdict, WatchResult
+from pytest_memleak.model_watch import Forecast, Severity, WatchResult
 from pytest_memleak.reports.chart import bars
-from pytest_memleak.reports.text import field, wrapped
+from pytest_memleak.reports.text import FIGURE_WIDTH, field, figure, wrapped
 from pytest_memleak.units import MB, format_rate, format_seconds
 
 VERDICTS: Final = {
@@ -19,7 +19,6 @@ VERDICTS: Final = {
 }
 
 _CHART_WIDTH: Final = 60
-_NAME_WIDTH: Final = 15
 _SHOWN_PROCESSES: Final = 12
 _SHOWN_EVENTS: Final = 12
 
@@ -38,7 +37,7 @@ def explain(result: WatchResult, *, width: int) -> str:
     severity = f", severity {verdict.severity.value}" if verdict.severity is not Severity.NONE else ""
     lines = [*wrapped(f"{VERDICTS[verdict.outcome]} in {result.target}{severity}", width)]
     lines += [*wrapped(verdict.why, width, first="  ", rest="  "), ""]
-    lines += [line for name, words in _figures(result) for line in _row(name, words, width)]
+    lines += [line for name, words in _figures(result) for line in figure(name, words, width)]
     lines += _chart(result, width)
     lines += _processes(result, width)
     if result.forecast is not None:
@@ -79,6 +78,11 @@ def rate_words(rate: Estimate) -> str:
     return f"{format_rate(rate.value)} MB/min [{format_rate(rate.low)}, {format_rate(rate.high)}] (99 %)"
 
 
+def verdict_words(shape: str, outcome: Outcome) -> str:
+    """The verdict on one process or series; nothing is judged by a handful of readings."""
+    return "too short" if shape == "too short" else VERDICTS[outcome]
+
+
 def _figures(result: WatchResult) -> Iterator[tuple[str, str]]:
     grown = result.final_bytes - result.initial_bytes
     yield "initial RSS", _mb(result.initial_bytes)
@@ -96,16 +100,11 @@ def _figures(result: WatchResult) -> Iterator[tuple[str, str]]:
         yield "made of", words
 
 
-def _row(name: str, words: str, width: int) -> list[str]:
-    label = f"  {name + ':':<{_NAME_WIDTH}}"
-    return wrapped(words, width, first=label, rest=" " * len(label))
-
-
 def _chart(result: WatchResult, width: int) -> Iterator[str]:
     for curve in result.curves:
         line = bars(curve.levels, min(_CHART_WIDTH, width - 4))
         if line:
-            yield f"  {curve.name + ':':<{_NAME_WIDTH}}{line}"[:width]
+            yield f"  {curve.name + ':':<{FIGURE_WIDTH}}{line}"[:width]
 
 
 def _processes(result: WatchResult, width: int) -> Iterator[str]:
@@ -118,13 +117,10 @@ def _processes(result: WatchResult, width: int) -> Iterator[str]:
     yield f"  {'process':<{room}} {'grew':>10} {'MB/min':>10}  verdict"
     for one in order[:_SHOWN_PROCESSES]:
         name = one.name if len(one.name) <= room else one.name[: room - 1] + "…"
-        yield f"  {name:<{room}} {_mb(one.gained):>10} {format_rate(one.rate.value):>10}  {_process_verdict(one)}"
+        rate, words = format_rate(one.rate.value), verdict_words(one.shape, one.outcome)
+        yield f"  {name:<{room}} {_mb(one.gained):>10} {rate:>10}  {words}"
     if len(order) > _SHOWN_PROCESSES:
         yield f"  and {len(order) - _SHOWN_PROCESSES} more (--json has them)"
-
-
-def _process_verdict(one: TrackVerdict) -> str:
-    return "too short" if one.shape == "too short" else VERDICTS[one.outcome]
 
 
 def _events(result: WatchResult, width: int) -> Iterator[str]:

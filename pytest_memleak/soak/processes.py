@@ -6,8 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from pytest_memleak import wire
-from pytest_memleak.agent import bootstrap_folder
+from pytest_memleak import bootstrap, wire
 from pytest_memleak.soak import server
 from pytest_memleak.soak.channel import Channel
 from pytest_memleak.soak.document import fetch_document
@@ -20,8 +19,7 @@ def start_server(plan: Plan, channel: Channel, folder: Path) -> tuple[Tree, str]
     """Start the plan's server with the agent in it; gives its tree and its URL. Raises StartError."""
     launch = server.launch_of(plan.app, plan.command, plan.host, plan.port)
     environment = _users_environment()
-    before = environment.get("PYTHONPATH")
-    environment["PYTHONPATH"] = str(bootstrap_folder()) + (os.pathsep + before if before else "")
+    environment["PYTHONPATH"] = bootstrap.search_path(environment)
     environment[wire.AGENT_CHANNEL], environment[wire.AGENT_KEY] = channel.address, channel.key
     log = folder / "server.log"
     tree = Tree.start(launch.command, log=log, environment=environment, cwd=Path(plan.cwd), name="server")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-import urllib.parse
 from types import TracebackType
 from typing import Any, Final
 
+from pytest_memleak.watch.monitor_client import MonitorClient
 from pytest_memleak.watch.plan import WatchError
 from pytest_memleak.watch.sampling import Gone, Reading, Snapshot
-
-_PATH: Final = "/api/debug/memory/process-info"
 
 # A service under load answers late; one that is silent for longer is taken for ended.
 _TIMEOUT_S: Final = 10.0
@@ -23,16 +21,9 @@ class MonitorSampler:
     """Asks a monitor for the memory of its process; each worker that answers is a process of the tree."""
 
     def __init__(self, url: str, token: str) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise WatchError(f"--url: expects http://HOST:PORT, got {url!r}")
-        import httpx
-
-        self._url = url.rstrip("/") + _PATH
-        self._failures: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.InvalidURL)
-        headers = {"Connection": "close", **({"Authorization": f"Bearer {token}"} if token else {})}
-        self._client = httpx.Client(timeout=_TIMEOUT_S, headers=headers, trust_env=False)
-        self._has_answered = False
+        self._client = MonitorClient(
+            url, token, "/process-info", timeout_s=_TIMEOUT_S, refused=WatchError, gone=Gone
+        )  # fmt: skip
 
     def __enter__(self) -> MonitorSampler:
         return self
@@ -46,32 +37,13 @@ class MonitorSampler:
         """The workers that answer now. Raises Gone, and WatchError where there is no monitor."""
         readings: dict[int, Reading] = {}
         for _ in range(_ASKED):
-            reading = self._ask()
+            reading = self._client.get(_reading, "figures of memory")
             readings[reading.pid] = reading
         return Snapshot(t=time.monotonic(), readings=tuple(readings.values()))
 
     def pids(self) -> list[int]:
         """None of this machine that we know of."""
         return []
-
-    def _ask(self) -> Reading:
-        try:
-            answer = self._client.get(self._url)
-        except self._failures as error:
-            if self._has_answered:
-                raise Gone(f"{self._url} does not answer any more ({error})") from None
-            raise WatchError(f"{self._url} does not answer ({error}): is the app running?") from None
-        if answer.status_code in (401, 403):
-            raise WatchError(f"{self._url} refuses strangers: give its token by --token or MEMLEAK_TOKEN")
-        if answer.status_code == 404:
-            raise WatchError(f"{self._url} is not there: the app needs setup_memory_monitoring(app)")
-        try:
-            found: Any = answer.json()
-            reading = _reading(found)
-        except (ValueError, KeyError, TypeError):
-            raise WatchError(f"{self._url} gave no figures of memory (HTTP {answer.status_code})") from None
-        self._has_answered = True
-        return reading
 
 
 def _reading(found: Any) -> Reading:

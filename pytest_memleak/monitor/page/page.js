@@ -12,7 +12,8 @@ const LEAST_MS = 2_000;
 const MOST_MS = 60_000;
 const COUNT_MS = 60_000;
 
-const TOKEN = `memleak token ${location.pathname}`;
+// By this the server knows a request of this page from a form of another one that the cookie was sent with.
+const HEADERS = { "X-Memleak": "page" };
 
 class Refused extends Error {
   constructor(status, detail, waitS) {
@@ -24,35 +25,14 @@ class Refused extends Error {
 
 const workers = new Workers();
 const curves = [new Curve(by("rss"), "RSS", "rss"), new Curve(by("live"), "Live heap", "live")];
-let token = kept();
 let everyMs = 5_000;
 let failures = 0;
 let timer = 0;
 let asking = false;
 let counted = 0;
 
-function kept() {
-  try {
-    return sessionStorage.getItem(TOKEN);
-  } catch {
-    return null; // a browser that keeps nothing: the token lives as long as the page
-  }
-}
-
-function keep(value) {
-  token = value;
-  try {
-    if (value === null) sessionStorage.removeItem(TOKEN);
-    else sessionStorage.setItem(TOKEN, value);
-  } catch {
-    // as above
-  }
-  by("forget").hidden = value === null;
-}
-
 async function ask(path, method = "GET") {
-  const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
-  const options = { method, headers, cache: "no-store", credentials: "same-origin" };
+  const options = { method, headers: HEADERS, cache: "no-store", credentials: "same-origin" };
   const answer = await fetch(path, { ...options, signal: AbortSignal.timeout(PATIENCE_MS) });
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
@@ -70,7 +50,7 @@ function inWords(error) {
     return error instanceof TypeError ? "The server cannot be reached." : `The answer cannot be read: ${error.message}`;
   }
   const detail = error.detail || error.message;
-  if (error.status === 401) return "This is not the token: the server has refused it (401).";
+  if (error.status === 401) return "The server asks for the token again (401): load this page anew to enter it.";
   if (error.status === 403) {
     return "The server does not admit this browser (403). Without a token the monitor answers its own machine only:" +
       " open an SSH tunnel to it, or set a token.";
@@ -109,15 +89,10 @@ function settle(results) {
   // Too costly just now is no trouble: the last verdict stays.
   const errors = results.filter((result) => result.status === "rejected").map((result) => result.reason);
   const serious = errors.filter((error) => error.status !== 429);
-  if (serious.some((error) => error.status === 401)) {
-    openDoor();
-    return;
-  }
   failures = serious.length ? failures + 1 : 0;
   tell(serious[0]);
   const waitMs = Math.min(MOST_MS, everyMs * 2 ** Math.min(failures, 6));
   if (answers.length) {
-    by("door").hidden = true;
     by("figures").hidden = false;
     const stall = Math.max(...answers.map((answer) => answer.stalled_ms));
     put("cost", `These answers stalled the event loop for ${milliseconds(stall)} at most; asked every ${waitMs / 1000} s.`);
@@ -139,16 +114,6 @@ function later(waitMs) {
   clearTimeout(timer);
   // Nobody looks at a hidden tab.
   if (!document.hidden) timer = setTimeout(poll, waitMs * (0.9 + Math.random() * 0.2));
-}
-
-function openDoor() {
-  by("figures").hidden = true;
-  by("door").hidden = false;
-  put("process", "");
-  put("state", "A token is needed");
-  tell(token === null ? undefined : new Refused(401, "", 0));
-  keep(null);
-  by("token").focus();
 }
 
 function show() {
@@ -186,14 +151,9 @@ async function countObjects(isBaseline) {
   for (const button of buttons) button.disabled = false;
 }
 
-by("door-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  keep(by("token").value.trim());
-  by("token").value = "";
-  poll();
-});
-by("forget").addEventListener("click", () => {
-  keep(null);
+by("forget").addEventListener("click", async () => {
+  const options = { method: "POST", body: new URLSearchParams({ token: "" }), redirect: "manual" };
+  await fetch("./", options).catch(() => undefined);
   location.reload(); // and with it everything that it has shown
 });
 by("window").addEventListener("change", (event) => {
@@ -211,5 +171,4 @@ addEventListener("resize", redraw);
 for (const details of document.querySelectorAll("details")) {
   details.addEventListener("toggle", redraw);
 }
-by("forget").hidden = token === null;
 poll();

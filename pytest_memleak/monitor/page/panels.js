@@ -132,9 +132,8 @@ export function showTypes(growth) {
     put("types-text", `Not counted: ${growth.declined}`);
     return;
   }
-  const part = growth.every > 1 ? ` (each ${growth.every}th was counted)` : "";
   const stall = `it stalled the event loop for ${milliseconds(growth.stalled_ms)} at most`;
-  put("types-text", `Process ${growth.pid} has ${count(growth.objects)} objects${part}; ${stall}.`);
+  put("types-text", `Process ${growth.pid} has ${count(growth.objects)} objects; ${stall}.`);
   const since = growth.baseline_t === null ? "the baseline from now on" : `against ${clock(growth.baseline_t)}`;
   put("types-caption", `Process ${growth.pid} at ${clock(growth.t)}, ${since}`);
   const rows = growth.types.slice(0, MOST_TYPES).map((one) => [

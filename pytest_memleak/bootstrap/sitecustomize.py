@@ -1,12 +1,23 @@
-"""Python imports this file when it starts with this folder in PYTHONPATH: the way into a command that we start.
+"""Python imports this file when it starts with this folder in PYTHONPATH.
 
-In every process of the command a thread waits at a pipe of its own for a statement. The user's own `sitecustomize`, if
-there is one, is imported after it. Standard library only; whatever goes wrong here never stops the user's program.
+A soak's agent begins in the workers of a server; in every process of a command whose objects are tracked a thread waits
+at a pipe of its own for a statement. The user's own `sitecustomize`, if there is one, is imported after them. Standard
+library only, of any Python from 3.8 on; whatever goes wrong here never stops the user's program.
 """
 
 import importlib
 import os
 import sys
+
+
+def _start_agent() -> None:
+    try:
+        from pytest_memleak.agent.arrival import wait_for_app
+    except ImportError:
+        python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+        sys.stderr.write(f"memleak: {python} at {sys.executable} has no pytest-memleak; install it there\n")
+        return
+    wait_for_app()
 
 
 def _serve(path: str) -> None:
@@ -31,7 +42,7 @@ def _serve(path: str) -> None:
             pass
 
 
-def _start() -> None:
+def _start_serving() -> None:
     import _thread
 
     path = f"{os.environ['MEMLEAK_INSPECTION']}/pipe{os.getpid()}"
@@ -58,8 +69,10 @@ def _import_users_own() -> None:
         sys.path[:] = path
 
 
+if "MEMLEAK_AGENT_CHANNEL" in os.environ:
+    _start_agent()
 if "MEMLEAK_INSPECTION" in os.environ:
-    _start()
+    _start_serving()
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_start)
+        os.register_at_fork(after_in_child=_start_serving)
 _import_users_own()
