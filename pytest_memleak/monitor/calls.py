@@ -76,9 +76,10 @@ class Call:
         self._numbers[3] += 1
         self._thread = threading.get_ident()
         self._token = _CURRENT.set(self)
+        self._witness.look()
+        # After the look: what it made and dropped lies in free lists, which a collection empties.
         if self._collect:
             gc.collect()
-        self._witness.look()
         self._numbers[0] = self._read()
 
     def end(self) -> None:
