@@ -22,8 +22,9 @@ COUNT = 10_000
 
 
 def test_ten_thousand_strangers_get_in_nowhere_and_add_no_label() -> None:
-    root = str(Path(pytest_memleak.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((root, os.environ.get("PYTHONPATH", "")))}
+    # The script's own folder too: PYTHONSAFEPATH leaves it out.
+    folders = [str(Path(pytest_memleak.__file__).parents[1]), str(Path(__file__).parent)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((*folders, os.environ.get("PYTHONPATH", "")))}
     environment.pop("MEMLEAK_TOKEN", None)
     command = [sys.executable, str(Path(__file__).with_name("hostile_support.py")), str(COUNT), "20261125"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)

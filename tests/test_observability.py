@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
 
+from docs_support import ROOT, blocks, stages, tables
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
-from test_docs import ROOT, blocks, stages, tables
 
 from pytest_memleak.monitor import answers, setup_memory_monitoring, teardown
 from pytest_memleak.monitor.figures import FunctionMemory
