@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -41,6 +42,7 @@ SHORTER: Final = (
     (r"(--shop=fixed_shop)( --memleak-inconclusive)", r"\1 -k home\2"),
     (r"^while sleep \d+;", "for again in 1 2 3;"),
     (r"(uvicorn shop\.main:app) --port 8000", r"timeout 3 \1 --port $FREE_PORT"),
+    (r"^(gunicorn .*)-b 0\.0\.0\.0:8000", r"timeout 5 \1-b 127.0.0.1:$FREE_PORT"),
     (r"--port 8000\b", "--port $PORT"),
     (r"127\.0\.0\.1:8000\b", "127.0.0.1:$PORT"),
     (r"--pid 4711\b", "--pid $PID"),
@@ -153,11 +155,17 @@ def shell(folder: Path, command: str, more: Mapping[str, str]) -> tuple[int, str
     path = os.pathsep.join([str(folder / "stand-ins"), sysconfig.get_path("scripts"), os.environ["PATH"]])
     # An index is not asked: what a page installs is here already, or the page names what is not to be had.
     ours = {"PATH": path, "PIP_NO_INDEX": "1", "PIP_ROOT_USER_ACTION": "ignore", "COLUMNS": "80"}
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env={**os.environ, **ours, **more}, text=True, timeout=PATIENCE_S,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout
+    with subprocess.Popen(
+        ["bash", "-c", command], cwd=folder, env={**os.environ, **ours, **more}, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        try:
+            text, _ = process.communicate(timeout=PATIENCE_S)
+        finally:
+            # With all that it has started: a server that stays would be found by the next command.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, text
 
 
 def overlaid(scene: Scene, page: Path | None, folder: Path) -> Path:
