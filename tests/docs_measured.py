@@ -133,6 +133,7 @@ _VARIES: Final = (
     (rf"(?<![\w:.])[+-]?\d+(?:[.,]\d+)*{_SIZE}", "#"),
     (r"#(?: #)+", "#"),  # also the rows of a table of rounds, of which there are more or fewer
     (r"(?:,| and) # objects?(?= per)", ""),  # in the headline where they are certain before the bytes are
+    (r", # shared\b", ""),  # calls of a tracked function beside which a thread of ours ran: some, or none
     (r"\bentr(?:y|ies)\b", "entry"),
     (r"\b(object|allocation|descriptor|thread|call)s\b", r"\1"),
 )

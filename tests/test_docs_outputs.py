@@ -27,13 +27,15 @@ VERIFYING = ROOT / "docs" / "verifying-a-fix.md"
 
 DRAWING = "a drawing, not an output"
 SCANNED = "test_scan_docs.test_the_report_is_as_the_page_prints_it"
+ANSWERED = "test_observability.test_the_answer_of_leaks_has_its_shape_and_agrees_with_itself"
+PRINTED = "test_observability.test_what_the_tracked_call_keeps_is_what_is_printed"
 HERE = "a test of its own, below"
 
 SHOWN = {
     "README": ["shop"],
     "debugging-guide": [HERE, HERE, HERE, "tracked", HERE],
     "false-alarms": ["alarms", "alarms", "alarms"],
-    "observability": [DRAWING],
+    "observability": [DRAWING, ANSWERED, PRINTED],
     "reading-the-report": ["shop", "shop", "shop", "shop", HERE, "start repaired"],
     "start-here": ["start", "start repaired"],
     "tutorial": ["plain", "shop", "repaired", HERE, "accepted", "canary"],

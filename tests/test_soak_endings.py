@@ -62,7 +62,8 @@ def test_a_soak_that_is_stopped_and_killed_goes_on_to_its_end(tmp_path: Path) ->
         wait_for_readings(running, folder, least=5)
         assert len(running.family()) >= 5  # itself, the server, Locust, and a keeper for each of these
         other = memleak(tmp_path, "soak", "--resume", "run")
-        assert (other.returncode, other.stderr) == (2, "memleak soak: run is being written by a soak that still runs\n")
+        refused = "memleak soak: run is being written by a soak that still runs (memleak explain folder-in-use)\n"
+        assert (other.returncode, other.stderr) == (2, refused)
         running.process.terminate()
         ended = running.end()
     assert ended.returncode == 3, ended

@@ -639,7 +639,10 @@ def test_a_server_that_only_fails_is_refused(served: Callable[[str], tuple[Launc
     wait_until_healthy(launch.url, tree, timeout_s=PATIENCE_S)
     with pytest.raises(StartError) as raised:
         wait_until_healthy(launch.url, tree, path="/health", timeout_s=0.3)
-    assert str(raised.value) == f"the server answered 500 on {launch.url}/health within 0.3 s; its log is empty"
+    assert str(raised.value) == (
+        f"the server answered 500 on {launch.url}/health within 0.3 s (memleak explain server-did-not-start); "
+        "its log is empty"
+    )
 
 
 def test_a_server_that_ends_at_once_is_told_with_its_last_words(served: Callable[[str], tuple[Launch, Tree]]) -> None:
@@ -647,7 +650,10 @@ def test_a_server_that_ends_at_once_is_told_with_its_last_words(served: Callable
     with pytest.raises(StartError) as raised:
         wait_until_healthy(launch.url, tree, timeout_s=PATIENCE_S)
     first, *_, last = str(raised.value).splitlines()
-    assert first == f"the server exited with code 1 before it answered on {launch.url}/; its log ends:"
+    assert first == (
+        f"the server exited with code 1 before it answered on {launch.url}/ (memleak explain server-did-not-start); "
+        "its log ends:"
+    )
     assert last == "ModuleNotFoundError: No module named 'a_module_nobody_has'"
 
 
