@@ -275,19 +275,19 @@ def test_a_reading_does_not_wait_for_a_slow_request(tmp_path: Path) -> None:
         hello = next_of(channel, "hello")
         channel.send(hello.peer, {"kind": "pace", "interval_s": 0.1})
         next_of(channel, "reading")
-        asked = threading.Thread(target=server.ask, args=("/sleep/5",))
+        asked = threading.Thread(target=server.ask, args=("/sleep/8",))
         begun = time.monotonic()
         asked.start()
         while not (reading := body_of(next_of(channel, "reading")))["in_flight"]:
             assert time.monotonic() - begun < PATIENCE_S
-        assert time.monotonic() - begun < 4.0, "it waited until the request was over"
+        assert asked.is_alive(), "it waited until the request was over"
         assert reading["in_flight"] == 1
         assert "GET /sleep/{seconds}" not in reading["requests"]
         # A loaded machine may stop anybody for a while; the bound itself is 50 ms.
         assert LONGEST_PAUSE_S * 1000 * 0.1 < reading["pause_ms"] < 2_000
         # Others are served meanwhile.
         assert server.ask("/keep/1") == 1
-        assert time.monotonic() - begun < 4.5
+        assert asked.is_alive()
         asked.join()
 
 
