@@ -13,11 +13,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
+from pytest_memleak.probes import catalogue
 from pytest_memleak.probes.catalogue import SIGNALS, count_tasks, find_probes, list_tasks, read_uss, running_loops
 from pytest_memleak.probes.ledger import Ledger
 from pytest_memleak.probes.rest import forget_lookups
@@ -310,3 +312,21 @@ def test_names_that_c_code_looks_up_do_not_stay() -> None:
     look_up(5_000)
     forget_lookups()
     assert abs(probe() - emptied) < 20
+
+
+def test_the_c_heap_is_read_though_another_thread_gives_back_in_the_moment_of_the_trial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used = iter([500_000, 400_000, 400_000, 900_000, 900_000])
+
+    def heap_info() -> SimpleNamespace:
+        return SimpleNamespace(heap_used=next(used), mmap_used=0)
+
+    monkeypatch.setattr(psutil, "heap_info", heap_info)
+    assert catalogue.native_probe()() == 900_000
+
+
+def test_statistics_that_stand_still_each_time_are_those_of_another_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "heap_info", lambda: SimpleNamespace(heap_used=400_000, mmap_used=0))
+    with pytest.raises(catalogue.Blind):
+        catalogue.native_probe()
