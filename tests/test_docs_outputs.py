@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 from docs_measured import PATTERNS, RUNS, TUTORIAL, normal
 from docs_scene import set_up, shell
 from docs_support import PAGES, ROOT, Block, blocks, fenced
+from waiting import until
 from watch_support import keeping
 
 GUIDE = ROOT / "docs" / "debugging-guide.md"
@@ -155,9 +156,12 @@ def serve():
 @pytest.mark.skipif(sys.version_info < (3, 14) and not shutil.which("gdb"), reason="needs the program gdb")
 def test_what_track_objects_prints(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SESSIONS, encoding="utf-8")
-    with subprocess.Popen([sys.executable, "-c", "import shop; shop.serve()"], cwd=tmp_path) as process:
+    # Named, since PYTHONSAFEPATH leaves out where a command stands.
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", "import shop; open('serving', 'w').close(); shop.serve()"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as process:
         try:
-            time.sleep(0.5)
+            until((tmp_path / "serving").exists, "the start of the program")
             code, printed = shell(tmp_path, f"memleak track-objects --interval 1 --pid {process.pid}", {})
         finally:
             process.kill()
