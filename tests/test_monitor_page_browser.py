@@ -255,7 +255,7 @@ def test_a_new_token_ends_what_the_old_one_has_opened(chromium: Browser, tmp_pat
         _enter(page, "secret")
         page.until("!document.getElementById('figures').hidden")
         server.get("/rotate")
-        page.until("document.getElementById('problem').textContent.includes('asks for the token again (401)')")
+        assert page.until("document.getElementById('problem').textContent.includes('asks for the token again (401)')")
 
 
 def test_each_worker_has_a_curve_of_its_own(chromium: Browser, tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def explain(
         refusal.say(_listed(patterns))
     elif slug in SLUGS:
         refusal.say(_rendered(_section(slug), width))
-    elif patterns.get(slug.replace("mlk", "MLK")):
-        refusal.say(_pattern(patterns[slug.replace("mlk", "MLK")], width))
+    elif code := patterns.get(slug) or patterns.get(slug.upper()):
+        refusal.say(_pattern(code, width))
     else:
         close = difflib.get_close_matches(slug, [*SLUGS, *patterns], n=1)
         hint = f"did you mean {close[0]}?" if close else "leave it away to see them all"

@@ -16,6 +16,7 @@ from pytest_memleak import __version__
 from pytest_memleak.doctor import extras as own_extras
 from pytest_memleak.inspection import rights
 from pytest_memleak.model_doctor import Checkup, Extra, State, Tried
+from pytest_memleak.units import counted
 
 # gdb waits up to 50 s for a process that cannot be stopped; everything else takes a second, or ten where it is busy.
 _WAIT_S: Final = 90.0
@@ -132,5 +133,5 @@ def _where() -> tuple[str, ...]:
     system = f"{platform.system()} {platform.release()}"
     cores = os.cpu_count() or 1
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    words = [f"pytest-memleak {__version__}", python, system, libc, f"{cores} core{'s' if cores > 1 else ''}"]
+    words = [f"pytest-memleak {__version__}", python, system, libc, counted(cores, "core")]
     return tuple(word for word in words if word)

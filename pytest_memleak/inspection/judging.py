@@ -8,6 +8,7 @@ from typing import Final
 
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_objects import Held, Reading, TypeGrowth
+from pytest_memleak.units import counted
 
 LEAST_READINGS: Final = 3
 """The baseline and two more: one interval shows growth, and not that it goes on."""
@@ -92,12 +93,13 @@ def outcome_of(types: Sequence[TypeGrowth], readings: int) -> tuple[Outcome, str
     """The verdict, and why in half a sentence."""
     leaks = [one for one in types if one.leaks]
     if readings < LEAST_READINGS:
-        some = "reading" if readings == 1 else "readings"
-        return Outcome.INCONCLUSIVE, f"{readings} {some} do not tell growth from chance; {LEAST_READINGS} at least do"
+        return (
+            Outcome.INCONCLUSIVE,
+            f"{counted(readings, 'reading')} do not tell growth from chance; {LEAST_READINGS} at least do",
+        )
     times = f"each of {readings - 1} intervals"
     if leaks:
-        noun = "type" if len(leaks) == 1 else "types"
-        return Outcome.LEAK, f"{len(leaks)} {noun} grew in {times}, {leaks[0].name} by {leaks[0].delta:,}"
+        return Outcome.LEAK, f"{counted(len(leaks), 'type')} grew in {times}, {leaks[0].name} by {leaks[0].delta:,}"
     # The load may have weakened meanwhile: what grew in each interval is not acquitted by one that is slower.
     fading = [one for one in types if one.why == _FADES]
     if fading:

@@ -15,6 +15,7 @@ from pytest_memleak.inspection.gdb import Gdb
 from pytest_memleak.inspection.interpreter import minor_of
 from pytest_memleak.inspection.monitor_url import MonitorCounts
 from pytest_memleak.inspection.started import started
+from pytest_memleak.units import counted
 from pytest_memleak.watch import sources
 from pytest_memleak.watch.sources import Wanted
 
@@ -53,7 +54,7 @@ def _process(wanted: Wanted) -> tuple[int, str, tuple[str, ...]]:
     workers = _workers(found.pid)
     if not workers:
         return found.pid, words, ()
-    others = f"{len(workers)} worker" + ("s" if len(workers) > 1 else "")
+    others = counted(len(workers), "worker")
     if wanted.pid:
         note = f"process {found.pid} has {others}, which are not read: --pid {workers[0]} is the largest"
         return found.pid, words, (note,)

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Match, NoMatchFound
 
 from pytest_memleak.monitor.guard import Guard
 
-_NOT_OURS: Final[tuple[Match, Any]] = (Match.NONE, {})
+NOT_OURS: Final[tuple[Match, Any]] = (Match.NONE, {})
 
 
 class Gate(BaseRoute):
@@ -27,7 +27,7 @@ class Gate(BaseRoute):
         # What cannot be is told apart at once: the app's requests all come by here.
         if self._router.prefix in scope["path"] and scope["type"] == "http" and self._guard.is_ours(scope):
             return Match.FULL, {}
-        return _NOT_OURS
+        return NOT_OURS
 
     def url_path_for(self, name: str, /, **_path_params: Any) -> Any:
         """None of our routes is called by its name."""

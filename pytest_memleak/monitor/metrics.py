@@ -24,13 +24,12 @@ from prometheus_client.exposition import choose_encoder
 from starlette.routing import Match, Route
 
 from pytest_memleak.monitor.endpoint_series import OwnEndpoints
+from pytest_memleak.monitor.gate import NOT_OURS
 from pytest_memleak.monitor.instruments import Instruments
 from pytest_memleak.monitor.labels import is_multiprocess, shared_folder
 from pytest_memleak.monitor.state import Monitor
 
 PATH: Final = "/metrics"
-
-_NOT_OURS: Final[tuple[Match, Any]] = (Match.NONE, {})
 
 # `gauge_liveall_1234.db`: what counts only while its worker lives.
 _LIVE_FILE: Final = re.compile(r"gauge_live[a-z]+_(\d+)\.db")
@@ -186,7 +185,7 @@ class _MetricsRoute(Route):
         """Whether the request is for this route."""
         # First what is known at once: to look through the app's routes for each of its requests costs 0.1 µs apiece.
         if not scope["path"].endswith(PATH) or _has_metrics(self._program, self):
-            return _NOT_OURS
+            return NOT_OURS
         return super().matches(scope)
 
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from pytest_memleak.model_watch import Severity, TrackVerdict
 from pytest_memleak.reports.chart import bars
 from pytest_memleak.reports.watch_text import VERDICTS, rate_words
-from pytest_memleak.units import MB
+from pytest_memleak.units import MB, counted
 
 KEYS: Final = "p pause · n next process · s save · q quit"
 GROWTH: Final = "▲"
@@ -127,7 +127,7 @@ def _title(screen: Screen, width: int) -> Line:
 
 
 def _figures(row: RowLike) -> str:
-    threads = f"{row.threads} thread{'' if row.threads == 1 else 's'}"
+    threads = counted(row.threads, "thread")
     fds = "" if row.fds < 0 else f"   {row.fds} fds"
     return (
         f"RSS {row.rss / MB:,.1f} MB   VMS {row.vms / MB:,.1f} MB   {100 * row.share:.1f} % of memory   {threads}{fds}"

@@ -9,7 +9,7 @@ from pytest_memleak.model import Outcome
 from pytest_memleak.model_objects import Held, ObjectsResult, TypeGrowth
 from pytest_memleak.reports.text import field, wrapped
 from pytest_memleak.reports.watch_text import VERDICTS
-from pytest_memleak.units import format_count, format_seconds
+from pytest_memleak.units import counted, format_count, format_seconds
 
 _COLUMNS: Final = ("current", "baseline", "delta", "growth %")
 _WIDTH: Final = 10
@@ -91,7 +91,7 @@ def _measured(result: ObjectsResult, width: int) -> Iterator[str]:
     python = f"CPython {result.python}, " if result.python else ""
     objects = f", {format_count(result.objects[-1])} objects" if result.objects else ""
     readings = len(result.times_s)
-    words = f"{python}{readings} reading{'' if readings == 1 else 's'} in {format_seconds(result.seconds)} by "
+    words = f"{python}{counted(readings, 'reading')} in {format_seconds(result.seconds)} by "
     yield from field("read", f"{words}{result.way}{objects}", width)
     stops = []
     if result.pauses_s:

@@ -6,7 +6,7 @@ from typing import Final
 
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_watch import Forecast, Track, TrackVerdict, WatchResult
-from pytest_memleak.units import MB, format_bytes
+from pytest_memleak.units import MB, counted, format_bytes
 from pytest_memleak.verdict.watched import judge_track, judge_tracks
 from pytest_memleak.watch.limits import Limit
 from pytest_memleak.watch.plan import Plan
@@ -38,7 +38,7 @@ def judge(
     more = (f"{seen.more_events} more processes began or ended",) if seen.more_events else ()
     began, held = seen.later()
     if began and held >= _WORTH_A_NOTE * seen.final_bytes:
-        late = f"{began} process{'es' if began > 1 else ''} began meanwhile and hold"
+        late = f"{counted(began, 'process', 'processes')} began meanwhile and hold"
         notes = (
             *notes,
             f"{late}{'' if began > 1 else 's'} {format_bytes(held)} of the final RSS: not growth of the others",

@@ -15,7 +15,7 @@ from pytest_memleak.logs.series import MOST_LIVES, Life, SeriesName
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_logs import Death, LogResult, LogSeries
 from pytest_memleak.model_watch import Severity, Thresholds, Track
-from pytest_memleak.units import format_count, format_seconds
+from pytest_memleak.units import counted, format_count, format_seconds
 from pytest_memleak.verdict.watched import judge_track, judge_tracks
 from pytest_memleak.watch.log_files import STDIN, STDIN_NAME, LogError, LogFile, blocks
 
@@ -126,7 +126,7 @@ def _few(names: str) -> str:
 
 
 def _nothing(names: str, reading: LogReading, plan: LogPlan) -> str:
-    lines = f"{names}: no figure of memory in {format_count(reading.lines)} line{'' if reading.lines == 1 else 's'}"
+    lines = f"{names}: no figure of memory in {counted(reading.lines, 'line')}"
     if reading.unitless:
         count = format_count(reading.unitless)
         return f"{lines}, but {count} without a unit and too small for bytes: say what they are, such as --unit MB"
