@@ -33,6 +33,9 @@ class Reading:
     in_flight: int
     """Requests inside at that moment: what they hold is part of the figures."""
 
+    full_collections: int = -1
+    """Garbage collections of all generations until then; -1 where none will come, or where they are not counted."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:

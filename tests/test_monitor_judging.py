@@ -19,7 +19,7 @@ from waiting import until
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_monitor import Judged, Reading
 from pytest_memleak.model_watch import Severity, Thresholds
-from pytest_memleak.monitor import judging, setup_memory_monitoring, teardown
+from pytest_memleak.monitor import judging, setup_memory_monitoring, teardown, verdicts
 from pytest_memleak.monitor.ring import Ring
 from pytest_memleak.monitor.state import Monitor, Settings
 
@@ -57,6 +57,95 @@ def test_growth_is_a_leak_of_the_endpoint_that_keeps() -> None:
     whole = judged.verdict.rate.value
     assert judged.endpoints[0].mb_per_min.value + judged.unattributed_mb_per_min >= 0.9 * whole
     assert sum(growth.mb_per_min.value for growth in judged.endpoints[1:]) == 0
+
+
+def leaky(at: int) -> int:
+    """Requests of an endpoint until the 160th reading, none after that."""
+    return 20 * min(at, 160) + (wobble(at) if at < 160 else wobble(160))
+
+
+def test_a_leak_is_one_still_when_nobody_calls_it_any_more() -> None:
+    requests = {"GET /leaky": leaky, "GET /light": lambda at: 30 * at + 3 * wobble(at + 5)}
+    judged = judging.judge(lives(lambda at: 50e6 + 20_000 * leaky(at) + 100 * wobble(at + 3), requests), Thresholds())
+    assert judged.verdict.outcome is Outcome.LEAK
+    assert [growth.endpoints for growth in judged.endpoints if growth.leaks] == [("GET /leaky",)]
+    assert judged.notes[0] == (
+        "The growth goes with the requests of GET /leaky, not with time; the last one ended 6 min 35 s ago."
+    )
+
+
+def test_what_has_been_given_back_since_the_requests_ended_is_no_leak() -> None:
+    requests = {"GET /leaky": leaky, "GET /light": lambda at: 30 * at + 3 * wobble(at + 5)}
+
+    def level(at: int) -> float:
+        return 50e6 + (20_000 * leaky(at) if at < 200 else 0) + 100 * wobble(at + 3)
+
+    judged = judging.judge(lives(level, requests), Thresholds())
+    assert judged.verdict.outcome is not Outcome.LEAK
+    assert not any(growth.leaks for growth in judged.endpoints)
+    assert not any("The growth goes with" in note for note in judged.notes)
+
+
+def collected(at: int, *, early: int, late: int) -> int:
+    """Full collections until a reading: one early, one late; 0 for none of them."""
+    return int(0 < early <= at) + int(0 < late <= at)
+
+
+@pytest.mark.parametrize(
+    "early, late, stays, words",
+    [
+        (0, 0, 1.0, "no full garbage collection shows that it stays: POST gc-collect"),
+        (20, 60, 1.0, "no full garbage collection shows that it stays"),
+        (0, 230, 1.0, ""),
+        (20, 230, 1.0, ""),
+        (20, 238, 0.1, "most of it has been given back since"),
+    ],
+    ids=["never collected", "long ago", "late", "twice", "all of it collected"],
+)
+def test_only_what_outlives_a_full_collection_is_a_leak(early: int, late: int, stays: float, words: str) -> None:
+    ring = Ring(240)
+    for at in range(240):
+        grown = 400_000 * at * (stays if at >= late > 0 else 1) + 100 * wobble(at)
+        full = collected(at, early=early, late=late)
+        kept = Reading(
+            t=5.0 * at, rss_bytes=1, vms_bytes=1, live_bytes=int(50e6 + grown), in_flight=0, full_collections=full
+        )
+        ring.add(kept, {"GET /a": 20 * at + wobble(at)})
+    verdict = judging.judge(ring, Thresholds()).verdict
+    if words:
+        assert verdict.outcome is Outcome.INCONCLUSIVE
+        assert words in verdict.why
+    else:
+        assert verdict.outcome is Outcome.LEAK
+
+
+def test_what_a_full_collection_took_is_no_leak_though_it_grows_again() -> None:
+    ring = Ring(240)
+    for at in range(240):
+        grown = 400_000 * at + 100 * wobble(at) - (29_000_000 if at == 100 else 0)
+        ring.add(
+            Reading(
+                t=5.0 * at, rss_bytes=1, vms_bytes=1, live_bytes=int(50e6 + grown), in_flight=0,
+                full_collections=int(at >= 100),
+            ),
+            {"GET /a": 20 * at + wobble(at)},
+        )  # fmt: skip
+    verdict = judging.judge(ring, Thresholds()).verdict
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "most of it was garbage, as a full garbage collection showed" in verdict.why
+
+
+def test_what_more_requests_hold_while_they_are_inside_is_no_leak() -> None:
+    ring = Ring(240)
+    for at in range(240):
+        inside = at // 4 + at * 31 % 3
+        live = int(50e6 + 2_000_000 * inside + 100 * wobble(at))
+        finished = {"GET /a": 20 * at + wobble(at)}
+        ring.add(Reading(t=5.0 * at, rss_bytes=1, vms_bytes=1, live_bytes=live, in_flight=inside), finished)
+    judged = judging.judge(ring, Thresholds())
+    assert judged.verdict.outcome is Outcome.INCONCLUSIVE
+    assert "the requests that were inside held it" in judged.verdict.why
+    assert not any(growth.leaks for growth in judged.endpoints)
 
 
 def test_a_level_is_clean() -> None:
@@ -193,14 +282,14 @@ def test_the_algebra_has_one_thread_and_afterwards_as_many_as_before(monkeypatch
     def threads() -> list[int]:
         return [one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
 
-    judged = judging._judged
+    judged = verdicts.judged
     inside: list[list[int]] = []
 
     def seen(*arguments: Any) -> Judged:
         inside.append(threads())
         return judged(*arguments)
 
-    monkeypatch.setattr(judging, "_judged", seen)
+    monkeypatch.setattr(verdicts, "judged", seen)
     ring = lives(lambda at: 50e6 + wobble(at), {"GET /a": lambda at: at})
     with threadpoolctl.threadpool_limits(limits=2, user_api="blas"):
         before = threads()

@@ -55,7 +55,8 @@ def test_reading_itself_keeps_nothing() -> None:
     first = probe()
     for _ in range(500):
         last = probe()
-    assert abs(last - first) <= OWN_BYTES
+    # The smallest block, kept by each, would be 8,000 B; a thread of the test runner may keep some of its own.
+    assert abs(last - first) < 4_000
 
 
 @needs_native

@@ -1,7 +1,7 @@
-"""What the ring of readings says: whether memory grows, how sure that is, and whose requests keep it.
+"""The ring of readings is judged, at a bounded cost: `verdicts` says what of.
 
-The same judge as from outside, and the same regression as in a soak. What it imports, numpy and scipy among it, is
-47 MB of the live heap that it judges: `prepare` has it imported before the first reading.
+What that imports, numpy and scipy among it, is 47 MB of the live heap that it judges: `prepare` has it imported
+before the first reading.
 """
 
 from __future__ import annotations
@@ -11,24 +11,20 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from pytest_memleak.model import Outcome
 from pytest_memleak.model_monitor import Judged, Reading
-from pytest_memleak.model_soak import EndpointGrowth, Estimate
-from pytest_memleak.model_watch import Severity, Thresholds, Track, TrackVerdict
+from pytest_memleak.model_soak import Estimate
+from pytest_memleak.model_watch import Severity, Thresholds, TrackVerdict
 from pytest_memleak.monitor.ring import Ring
 from pytest_memleak.slugs import see
-from pytest_memleak.units import MB
 
 Clock = Callable[[], float]
 
 # An hour of readings every five seconds is 720; of more each n-th, for the same time to judge.
 _MOST_READINGS: Final = 800
-
-# Of the readings under load: what a process loads with its first requests is no endpoint's growth.
-_WARM_UP: Final = 0.1
 
 # A leak takes minutes to show: a verdict each minute is soon enough for a scrape ...
 _EVERY_S: Final = 60.0
@@ -88,7 +84,9 @@ def _judge_something() -> None:
     for at in range(_TRIAL_READINGS):
         uneven = at * 7_919 % 97
         level = 50_000_000 + 20_000 * at + 100 * uneven
-        reading = Reading(t=5.0 * at, rss_bytes=level, vms_bytes=level, live_bytes=level, in_flight=0)
+        reading = Reading(
+            t=5.0 * at, rss_bytes=level, vms_bytes=level, live_bytes=level, in_flight=0, full_collections=at
+        )  # fmt: skip
         ring.add(reading, {"GET /a": 20 * at + uneven, "GET /b": 30 * at + 3 * (uneven * 31 % 97)})
     judge(ring, Thresholds())
 
@@ -149,10 +147,10 @@ def judge(ring: Ring, thresholds: Thresholds) -> Judged:
         return _none(_NO_READINGS)
     try:
         with _IMPORTING:  # first: what is not loaded cannot be limited
-            from pytest_memleak.verdict import attribution, watched  # noqa: F401
+            from pytest_memleak.monitor import verdicts
 
         with _single_threaded():
-            return _judged(readings, columns, thresholds)
+            return verdicts.judged(readings, columns, thresholds)
     except ImportError as error:
         why = f"the verdict needs {error.name}: python -m pip install 'pytest-memleak[monitor]'"
         return _none(see("missing-extra", why))
@@ -165,77 +163,3 @@ def _none(why: str) -> Judged:
         shape="too short", why=why,
     )  # fmt: skip
     return Judged(t=time.time(), heap=None, rss=verdict, endpoints=(), unattributed_mb_per_min=0.0, notes=())
-
-
-def _judged(readings: Sequence[Reading], columns: dict[str, list[float]], thresholds: Thresholds) -> Judged:
-    from pytest_memleak.verdict.watched import judge_track
-
-    begun = readings[0].t
-    times = tuple(reading.t - begun for reading in readings)
-    rss = judge_track(
-        Track(name="RSS", times_s=times, levels=tuple(float(one.rss_bytes) for one in readings)), thresholds
-    )
-    # While allocations are traced the live heap is not known.
-    known = [at for at, one in enumerate(readings) if one.live_bytes >= 0]
-    if not known:
-        note = "the live heap cannot be read here: RSS is judged, and no endpoint can be named"
-        return Judged(
-            t=time.time(), heap=None, rss=rss, endpoints=(), unattributed_mb_per_min=rss.rate.value, notes=(note,)
-        )
-    readings = [readings[at] for at in known]
-    columns = {name: [column[at] for at in known] for name, column in columns.items()}
-    levels = tuple(float(one.live_bytes) for one in readings)
-    heap = judge_track(
-        Track(name="live heap", times_s=tuple(one.t - begun for one in readings), levels=levels), thresholds
-    )
-    endpoints, notes = _attributed(readings, columns)
-    named = sum(growth.mb_per_min.value for growth in endpoints)
-    return Judged(
-        t=time.time(),
-        heap=heap,
-        rss=rss,
-        endpoints=endpoints,
-        unattributed_mb_per_min=max(0.0, heap.rate.value - named),
-        notes=notes,
-    )
-
-
-def _attributed(
-    readings: Sequence[Reading], columns: dict[str, list[float]]
-) -> tuple[tuple[EndpointGrowth, ...], tuple[str, ...]]:
-    """The growth shared among the endpoints, from the first requests on."""
-    import numpy as np
-
-    from pytest_memleak.verdict import attribution
-
-    names = [name for name, column in columns.items() if column[-1] > 0]
-    if not names:
-        return (), ("no request has been finished yet",)
-    table = np.array([columns[name] for name in names], dtype=np.float64).T
-    served = int(np.argmax(table.sum(axis=1) > 0))
-    first = max(served - 1, 0) + math.ceil(_WARM_UP * (len(readings) - served))
-    kept = readings[first:]
-    if len(kept) < 2:
-        return (), ("the readings are too few to name an endpoint",)
-    life = attribution.Life(
-        times_s=np.array([one.t - kept[0].t for one in kept]),
-        levels=np.array([float(one.live_bytes) for one in kept]),
-        held=np.array([float(one.in_flight) for one in kept]),
-        counts=table[first:],
-    )
-    found = attribution.attribute([life], names)
-    minutes = max(1e-9, (kept[-1].t - kept[0].t) / 60)
-    return tuple(_growth(share, minutes) for share in found.shares), found.notes
-
-
-def _growth(share: Any, minutes: float) -> EndpointGrowth:
-    per_request: Estimate = share.bytes_per_request
-    if per_request.low <= 0:
-        # What is not told from nothing is in the unattributed figure, not in an innocent's.
-        per_request = Estimate(value=0.0, low=0.0, high=per_request.high)
-    return EndpointGrowth(
-        endpoints=share.endpoints,
-        requests=share.requests,
-        bytes_per_request=per_request,
-        mb_per_min=per_request.times(share.requests / minutes / MB),
-    )

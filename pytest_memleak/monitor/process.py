@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -56,7 +57,21 @@ class Figures:
     def read(self, in_flight: int) -> Reading:
         """A reading of now."""
         rss, vms = self.resident()
-        return Reading(t=time.time(), rss_bytes=rss, vms_bytes=vms, live_bytes=self.live(), in_flight=in_flight)
+        return Reading(
+            t=time.time(),
+            rss_bytes=rss,
+            vms_bytes=vms,
+            live_bytes=self.live(),
+            in_flight=in_flight,
+            full_collections=_full_collections(),
+        )
+
+
+def _full_collections() -> int:
+    """How many there were; -1 where none will come, and from 3.14 on, which collects a large heap piece by piece."""
+    if sys.version_info >= (3, 14) or not gc.isenabled():
+        return -1
+    return int(gc.get_stats()[2]["collections"])
 
 
 def _native_or_none() -> Callable[[], int] | None:

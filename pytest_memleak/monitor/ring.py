@@ -8,7 +8,7 @@ from typing import Final
 
 from pytest_memleak.model_monitor import Reading
 
-_FIELDS: Final = ("t", "rss_bytes", "vms_bytes", "live_bytes", "in_flight")
+_FIELDS: Final = ("t", "rss_bytes", "vms_bytes", "live_bytes", "in_flight", "full_collections")
 
 
 class Ring:

@@ -36,7 +36,7 @@ Stage = Literal["startup", "idle", "serving"]
 # Half a minute of silence is idle; at the usual five seconds that is six readings without a request.
 _IDLE_S: Final = 30.0
 
-# A day every second: what a row of the ring takes, 40 B and 8 B for each endpoint, stays in bounds.
+# A day every second: what a row of the ring takes, 48 B and 8 B for each endpoint, stays in bounds.
 _MOST_READINGS: Final = 86_400
 
 # On a busy machine the judge's import takes some seconds; where it hangs, a walk with his objects is better than none.
