@@ -94,7 +94,7 @@ def collected(at: int, *, early: int, late: int) -> int:
 @pytest.mark.parametrize(
     "early, late, stays, words",
     [
-        (0, 0, 1.0, "no full garbage collection shows that it stays: POST gc-collect"),
+        (0, 0, 1.0, "no full garbage collection shows that it stays: collect garbage (POST gc-collect"),
         (20, 60, 1.0, "no full garbage collection shows that it stays"),
         (0, 230, 1.0, ""),
         (20, 230, 1.0, ""),

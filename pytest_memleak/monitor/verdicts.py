@@ -40,7 +40,8 @@ _STAYS: Final = 0.5
 _LATE: Final = 1 / 3
 
 _UNCOLLECTED: Final = (
-    "no full garbage collection shows that it stays: POST gc-collect (with force=true where it declines), and ask again"
+    "no full garbage collection shows that it stays: collect garbage (POST gc-collect, with force=true where it"
+    " declines), and ask again"
 )
 _HELD: Final = "the requests that were inside held it: there is more traffic, or there are requests that do not end"
 _COLLECTED: Final = "most of it was garbage, as a full garbage collection showed"

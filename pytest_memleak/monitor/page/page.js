@@ -2,7 +2,7 @@
 
 import { Curve } from "./curves.js";
 import {
-  by, put, showEndpoints, showGc, showProcess, showTypes, showUnjudged, showVerdict, showWorkers,
+  by, put, showCollected, showEndpoints, showGc, showProcess, showTypes, showUnjudged, showVerdict, showWorkers,
 } from "./panels.js";
 import { clock, milliseconds } from "./words.js";
 import { Workers } from "./workers.js";
@@ -30,6 +30,7 @@ let failures = 0;
 let timer = 0;
 let asking = false;
 let counted = 0;
+let isDeclined = false;
 
 async function ask(path, method = "GET") {
   const options = { method, headers: HEADERS, cache: "no-store", credentials: "same-origin" };
@@ -151,6 +152,22 @@ async function countObjects(isBaseline) {
   for (const button of buttons) button.disabled = false;
 }
 
+async function collectGarbage() {
+  const button = by("collect");
+  if (button.disabled) return;
+  button.disabled = true;
+  put("collect-text", "Collecting …");
+  try {
+    const found = await ask(isDeclined ? "gc-collect?force=true" : "gc-collect", "POST");
+    isDeclined = found.declined !== null;
+    showCollected(found);
+  } catch (error) {
+    put("collect-text", inWords(error));
+  }
+  put("collect", isDeclined ? "Collect all the same" : "Collect garbage");
+  button.disabled = false;
+}
+
 by("forget").addEventListener("click", async () => {
   const options = { method: "POST", body: new URLSearchParams({ token: "" }), redirect: "manual" };
   await fetch("./", options).catch(() => undefined);
@@ -162,6 +179,7 @@ by("window").addEventListener("change", (event) => {
 });
 by("count").addEventListener("click", () => countObjects(false));
 by("baseline").addEventListener("click", () => countObjects(true));
+by("collect").addEventListener("click", collectGarbage);
 by("repeat").addEventListener("change", (event) => {
   clearInterval(counted);
   if (event.target.checked) counted = setInterval(() => document.hidden || countObjects(false), COUNT_MS);

@@ -127,6 +127,17 @@ export function showGc(stats) {
   fill(by("gc-rows"), rows);
 }
 
+export function showCollected(found) {
+  if (found.declined !== null) {
+    put("collect-text", `Process ${found.pid}: ${found.declined}`);
+    return;
+  }
+  const isKnown = found.live_bytes_before !== null && found.live_bytes_after !== null;
+  const freed = isKnown ? ` with ${bytes(Math.max(0, found.live_bytes_before - found.live_bytes_after))}` : "";
+  const stall = `it stalled the event loop for ${milliseconds(found.stalled_ms)} at most`;
+  put("collect-text", `Process ${found.pid} has freed ${count(found.collected)} objects${freed}; ${stall}.`);
+}
+
 export function showTypes(growth) {
   if (growth.declined !== null) {
     put("types-text", `Not counted: ${growth.declined}`);
