@@ -1,6 +1,6 @@
 """The ring of readings is judged, at a bounded cost: `verdicts` says what of.
 
-What that imports, numpy and scipy among it, is 47 MB of the live heap that it judges: `prepare` has it imported
+What that imports, numpy and scipy among it, is 29 MB of the live heap that it judges: `prepare` has it imported
 before the first reading.
 """
 

@@ -35,6 +35,9 @@ class Watching:
         self.is_over = False
         """Whether it is in nobody's way any more, where it could not be taken out."""
 
+        self.has_noting = False
+        """Whether there is a `Noting` to mark a ticket; else the scope says the route, which costs a request less."""
+
         self._counts = counts
         self._guards = guards
         self._prefix = monitor.settings.prefix
@@ -59,7 +62,8 @@ class Watching:
             await self._pass(scope, receive, send)
             return
         # Here and not in a method of its own: each frame around a request costs the smallest app 0.3 %.
-        ticket = scope[TICKET] = Ticket(scope.get("route"))
+        outside = scope.get("route")
+        ticket = scope[TICKET] = Ticket(outside) if self.has_noting else None
         IN_REQUEST.set(True)
         requests = self.monitor.requests
         requests.begun += 1
@@ -72,7 +76,7 @@ class Watching:
                 await _Stepwise(self.app(scope, receive, send), sampled)
         finally:
             requests.in_flight -= 1
-            name = requests.over(scope, ticket, self._router)
+            name = requests.over(scope, ticket, self._router, outside)
             if sampled is not None:
                 sampled.finish(name)
 

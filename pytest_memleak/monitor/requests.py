@@ -15,8 +15,8 @@ from pytest_memleak.model_monitor import OTHERS, UNMATCHED, Sample
 _MOST_ENDPOINTS: Final = 500
 
 # A reading of the live heap takes 0.2 ms, and a request has some ten steps: of the thread's time this share at the
-# most goes into looking at samples. Two or three requests a second, then.
-_SAMPLING_SHARE: Final = 0.005
+# most goes into looking at samples. One request a second, then.
+_SAMPLING_SHARE: Final = 0.002
 
 
 class Requests:
@@ -37,26 +37,31 @@ class Requests:
         self.begun = 0
         self.in_flight = 0
         self.last_s = 0.0
-        """When the last one ended, by the monotonic clock; 0 before any did."""
+        """When the last one began, by the monotonic clock; 0 before any did."""
 
         self._next_sample_s = 0.0
         self._names: dict[tuple[int, str], tuple[weakref.ref[Any], str]] = {}
 
-    def over(self, scope: Any, ticket: Ticket, router: Any) -> str:
+    def over(self, scope: Any, ticket: Ticket | None, router: Any, outside: Any = None) -> str:
         """An HTTP request is over; gives the name of its endpoint.
 
-        A route that was met before is known by its identity: to put its name together takes 1 µs each time. It is
-        not kept alive for that. What is mounted or included elsewhere has its name from there, and each time anew.
+        Without a ticket the scope alone says what route it took, unless that is the one by which it came from
+        `outside`. A route that was met before is known by its identity: to put its name together takes 1 µs each time.
+        It is not kept alive for that. What is mounted or included elsewhere has its name from there, each time anew.
         """
         route, method = scope.get("route"), scope["method"]
-        is_noted = ticket.route is None or ticket.route is route
-        is_plain = is_noted and not scope.get("root_path") and "fastapi" not in scope
+        is_plain = (
+            (ticket is None or ticket.route is None or ticket.route is route)
+            and not scope.get("root_path")
+            and "fastapi" not in scope
+        )
         known = self._names.get((id(route), method)) if is_plain else None
         if known is not None and known[0]() is route:
             name = known[1]
             self.finished[name] += 1
-            self.last_s = time.monotonic()
             return name
+        if ticket is None:
+            ticket = Ticket(outside)
         ticket.note_from(scope, router)
         name = self.count(method, ticket)
         if is_plain and ticket.route is route and method in _METHODS and len(self._names) < _MOST_ENDPOINTS:
@@ -78,7 +83,8 @@ class Requests:
 
     def sampled(self) -> SampledRequest | None:
         """A request begins: the one that looks at it, if it is looked at."""
-        if self.weigh is None or time.monotonic() < self._next_sample_s:
+        now_s = self.last_s = time.monotonic()
+        if now_s < self._next_sample_s or self.weigh is None:
             return None
         # The others pass until this one is over, however long that takes.
         self._next_sample_s = float("inf")

@@ -160,7 +160,8 @@ def _add_middleware(app: FastAPI, monitor: Monitor, guard: Guard, place: Callabl
 
     def build_watched() -> Any:
         place()  # now all of the app's routes are there
-        if not app.user_middleware:
+        outer.has_noting = bool(app.user_middleware)
+        if not outer.has_noting:
             outer.app = build()
             return outer
         app.user_middleware.append(inner)

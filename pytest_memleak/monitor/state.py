@@ -126,6 +126,9 @@ class Monitor:
         self.judged: Judged | None = None
         self.figures: Figures | None = None
         self._collector: Collector | None = None
+        self.is_running = False
+        """Whether its thread reads. Asked by each request, so no property."""
+
         self._told: set[str] = set()
         self._starting = threading.Lock()
         self._judging = threading.Lock()
@@ -146,6 +149,7 @@ class Monitor:
             calls.REQUESTS.seen = self._requests_seen
             self._judge_at_s = time.monotonic() + judging.pause_s(0)
             self._collector = Collector(self._read_and_judge, self.settings.interval_s, self._prepare)
+            self.is_running = True
             for listener in self.on_worker_start:
                 self._call(listener)
             self._collector.start()
@@ -154,6 +158,7 @@ class Monitor:
         """End the thread and leave the collector of garbage alone; the figures stay."""
         with self._starting:
             collector, self._collector = self._collector, None
+            self.is_running = False
         if collector is not None:
             collector.stop()
             self.gc.stop()
@@ -162,11 +167,6 @@ class Monitor:
                 calls.REQUESTS.seen = None
             for listener in self.on_worker_exit:
                 self._call(listener)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether its thread reads."""
-        return self._collector is not None
 
     def after_fork(self) -> None:
         """In a child: its parent's figures are not its own, and no thread has come along."""

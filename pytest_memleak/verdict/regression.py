@@ -11,7 +11,7 @@ import math
 from typing import Final
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from pytest_memleak.verdict.whitening import Floats, Rows, non_negative, without_jumps
 
@@ -52,7 +52,7 @@ def solve(rows: Rows) -> Fit:
     scaled = dataclasses.replace(rows, values=rows.values / sizes)
     white, rates, jumped = without_jumps(scaled)
     amounts = np.append(scaled.values[:, :-2].sum(axis=0), 0.0)
-    low, high = _interval(white, rates, amounts, float(norm.ppf(1 - (1 - CONFIDENCE) / (2 * len(rates) - 2))))
+    low, high = _interval(white, rates, amounts, float(ndtri(1 - (1 - CONFIDENCE) / (2 * len(rates) - 2))))
     scale = sizes[-1] / sizes[:-1]
     return Fit(rates=rates * scale, low=low * scale, high=high * scale, jumped=float(jumped * sizes[-1]))
 

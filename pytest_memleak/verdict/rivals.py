@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from pytest_memleak.model_soak import Estimate
 from pytest_memleak.verdict.settled import Floats
@@ -168,7 +168,7 @@ def fit(kind: Kind, x: Floats, y: Floats, columns: list[Floats], at: float = 0.0
         which[2] = 1  # the slope after it
     value = float(which @ figures)
     error = math.sqrt(max(0.0, float(which @ covariance @ which)))
-    wide = float(student.ppf(0.995, max(3.0, freely - taken))) * error
+    wide = float(stdtrit(max(3.0, freely - taken), 0.995)) * error
     change = float(np.hypot(*figures[2:4])) if kind == "wave" else float(figures[2]) if taken > 2 else 0.0
     return Fit(
         kind=kind,
