@@ -79,11 +79,13 @@ class _Watched(Generic[_Found]):
         self._work = work
         self._is_over = False
         self._longest_s = 0.0
+        self._begun_s = 0.0
         self.cost_s = 0.0
 
     async def run(self) -> tuple[_Found, float]:
         found: list[_Found] = []
         failed: list[Exception] = []
+        self._begun_s = time.perf_counter()
         async with anyio.create_task_group() as group:
             group.start_soon(self._tick)
             try:
@@ -105,7 +107,10 @@ class _Watched(Generic[_Found]):
             self.cost_s = time.thread_time() - begun
 
     async def _tick(self) -> None:
+        # From before the thread began: it may have the interpreter before this has its first turn.
+        before = self._begun_s
         while not self._is_over:
-            before = time.perf_counter()
             await anyio.sleep(_TICK_S)
-            self._longest_s = max(self._longest_s, time.perf_counter() - before - _TICK_S)
+            now = time.perf_counter()
+            self._longest_s = max(self._longest_s, now - before - _TICK_S)
+            before = now
