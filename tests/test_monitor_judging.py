@@ -98,7 +98,7 @@ def collected(at: int, *, early: int, late: int) -> int:
         (20, 60, 1.0, "no full garbage collection shows that it stays"),
         (0, 230, 1.0, ""),
         (20, 230, 1.0, ""),
-        (20, 238, 0.1, "most of it has been given back since"),
+        (20, 238, 0.1, "most of it was garbage, as a full garbage collection showed"),
     ],
     ids=["never collected", "long ago", "late", "twice", "all of it collected"],
 )

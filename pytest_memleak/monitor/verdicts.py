@@ -141,7 +141,8 @@ def _doubt(readings: Sequence[Reading], clock: Sequence[float], held_bytes: floa
         grown = min(levels[at:]) - min(levels[since : since + _LEVEL])
         return grown >= _STAYS * bytes_per_s * (clock[at] - clock[since])
 
-    if not stays(len(readings) - _LEVEL, first):
+    # Where the requests have ended, the clock of the verdict has, too: it has not seen what came after.
+    if clock[-1] == clock[-_LEVEL] and not stays(len(readings) - _LEVEL, first):
         return _GIVEN_BACK
     quarter = len(readings) // 4
     inside = [float(np.median([one.in_flight for one in part])) for part in (readings[:quarter], readings[-quarter:])]
