@@ -23,7 +23,8 @@ from pytest_memleak.monitor.gc_watch import GcWatch
 from pytest_memleak.monitor.process import Figures
 from pytest_memleak.monitor.requests import Requests, endpoint_of
 from pytest_memleak.monitor.ring import Ring
-from pytest_memleak.monitor.state import Monitor, Settings
+from pytest_memleak.monitor.settings import Settings
+from pytest_memleak.monitor.state import Monitor
 
 
 def reading(t: float, live: int = 0, in_flight: int = 0) -> Reading:

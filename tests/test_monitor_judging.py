@@ -21,7 +21,8 @@ from pytest_memleak.model_monitor import Judged, Reading
 from pytest_memleak.model_watch import Severity, Thresholds
 from pytest_memleak.monitor import judging, setup_memory_monitoring, teardown, verdicts
 from pytest_memleak.monitor.ring import Ring
-from pytest_memleak.monitor.state import Monitor, Settings
+from pytest_memleak.monitor.settings import Settings
+from pytest_memleak.monitor.state import Monitor
 
 
 def reading(t: float, live: int = 0) -> Reading:
@@ -232,7 +233,8 @@ def test_no_sample_is_taken_while_a_verdict_is_made() -> None:
 
 
 PREPARED = """
-    from pytest_memleak.monitor.state import Monitor, Settings
+    from pytest_memleak.monitor.settings import Settings
+from pytest_memleak.monitor.state import Monitor
     from waiting import until
     from test_monitor_judging import lives, wobble
 
@@ -252,7 +254,8 @@ PREPARED = """
 
 MISSING = """
     sys.modules["numpy"] = None
-    from pytest_memleak.monitor.state import Monitor, Settings
+    from pytest_memleak.monitor.settings import Settings
+from pytest_memleak.monitor.state import Monitor
     from waiting import until
 
     monitor = Monitor(Settings(interval_s=0.05))

@@ -29,7 +29,8 @@ from pytest_memleak.model_soak import EndpointGrowth, Estimate
 from pytest_memleak.model_watch import Severity, TrackVerdict
 from pytest_memleak.monitor import instruments, metrics
 from pytest_memleak.monitor.metrics import Metrics, attach, metrics_app
-from pytest_memleak.monitor.state import Monitor, Settings
+from pytest_memleak.monitor.settings import Settings
+from pytest_memleak.monitor.state import Monitor
 
 CONTRACT = {
     "process_rss_bytes": "gauge",
@@ -372,7 +373,8 @@ WORKER = """
 import os, signal, sys, time
 from pytest_memleak.model_monitor import Reading, Sample, Walk
 from pytest_memleak.monitor.metrics import Metrics
-from pytest_memleak.monitor.state import Monitor, Settings
+from pytest_memleak.monitor.settings import Settings
+from pytest_memleak.monitor.state import Monitor
 
 def worker(rss, ends):
     monitor = Monitor(Settings())

@@ -23,7 +23,7 @@ from monitor_support import PREFIX, Served, ask, free_port, is_open, scope_of, s
 from waiting import until
 
 from pytest_memleak.monitor import Monitor, calls, setup_memory_monitoring, teardown
-from pytest_memleak.monitor.state import Settings
+from pytest_memleak.monitor.settings import Settings
 
 NAMES = {"memleak-monitor", "memleak-port", "memleak-tracing"}
 

@@ -20,7 +20,8 @@ from prometheus_client import CollectorRegistry
 from pytest_memleak.monitor import answers, setup_memory_monitoring, teardown
 from pytest_memleak.monitor.figures import FunctionMemory
 from pytest_memleak.monitor.instruments import Instruments
-from pytest_memleak.monitor.state import Monitor, Settings
+from pytest_memleak.monitor.settings import Settings
+from pytest_memleak.monitor.state import Monitor
 from pytest_memleak.monitor.tracked import memory_of
 from pytest_memleak.units import MB
 

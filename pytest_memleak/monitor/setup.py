@@ -22,7 +22,8 @@ from pytest_memleak.monitor.guard import Guard
 from pytest_memleak.monitor.middleware import Noting, Watching
 from pytest_memleak.monitor.own_port import OwnPort
 from pytest_memleak.monitor.routes import make_router
-from pytest_memleak.monitor.state import Monitor, Settings
+from pytest_memleak.monitor.settings import Settings
+from pytest_memleak.monitor.state import Monitor
 from pytest_memleak.slugs import see
 
 _STATE: Final = "memleak_monitor"
