@@ -234,7 +234,7 @@ def test_no_sample_is_taken_while_a_verdict_is_made() -> None:
 
 PREPARED = """
     from pytest_memleak.monitor.settings import Settings
-from pytest_memleak.monitor.state import Monitor
+    from pytest_memleak.monitor.state import Monitor
     from waiting import until
     from test_monitor_judging import lives, wobble
 
@@ -255,7 +255,7 @@ from pytest_memleak.monitor.state import Monitor
 MISSING = """
     sys.modules["numpy"] = None
     from pytest_memleak.monitor.settings import Settings
-from pytest_memleak.monitor.state import Monitor
+    from pytest_memleak.monitor.state import Monitor
     from waiting import until
 
     monitor = Monitor(Settings(interval_s=0.05))
