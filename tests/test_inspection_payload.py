@@ -234,3 +234,27 @@ def test_ctrl_c_reaches_the_program_after_the_count(tmp_path: Path, delay_s: flo
     answer, raised = carried_out(tmp_path, program, COUNT)
     assert raised == 1
     assert answer["counts"]["list"] > 300_000
+
+
+def test_the_collector_comes_to_an_end_after_a_look_at_what_asyncio_holds() -> None:
+    """Until 3.12.5 to ask the module for what it refers to hung the next garbage collection, and so the program."""
+    program = f"""
+        import sys
+        sys.path[:] = {sys.path!r}
+        import asyncio, gc, time
+        from pytest_memleak.inspection import payload
+        async def main():
+            future = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(future.set_result, 1)
+            await future
+        asyncio.run(main())
+        held = [asyncio.Future, asyncio.Task]
+        payload._climb(held, held, time.perf_counter() + 30, 100_000)
+        payload._is_garbage([sys.modules["_asyncio"]])
+        gc.collect()
+        print("collected")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(program)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout, done.stderr) == ("collected\n", "")

@@ -213,7 +213,6 @@ def _climb(samples: "list[Any]", others: "list[Any]", deadline: float, most: int
 
     Gives the path, all that was met, and whether the walk came to its end without a module or a running function.
     """
-    import gc
     import time
 
     modules, runner = _modules(), None
@@ -238,7 +237,7 @@ def _climb(samples: "list[Any]", others: "list[Any]", deadline: float, most: int
                 continue
             if type(owner) is tuple and owner and owner[0] is marker:
                 continue
-            child = next((part for part in map(id, gc.get_referents(owner)) if part in here), None)
+            child = next((part for part in map(id, _parts(owner)) if part in here), None)
             if child is None:
                 continue
             objects[number], leads_to[number] = owner, child
@@ -251,6 +250,18 @@ def _climb(samples: "list[Any]", others: "list[Any]", deadline: float, most: int
     if runner is not None:
         return _path(runner, objects, leads_to, ""), [], False
     return [], list(objects.values()), is_whole
+
+
+def _parts(node: "Any") -> "list[Any]":
+    """What an object refers to.
+
+    The module `_asyncio` is not asked: before 3.12.6 that ties its free iterators to a ring, and the next garbage
+    collection goes round it for ever (python/cpython#122695).
+    """
+    import gc
+    import sys
+
+    return [] if node is sys.modules.get("_asyncio") else gc.get_referents(node)
 
 
 def _owners(marker: object, level: "list[Any]", deadline: float) -> "list[Any]":
@@ -292,11 +303,9 @@ def _is_garbage(nodes: "list[Any]") -> bool:
 
     A running function's variables, and what C code keeps, are seen by no walk, but they count as references.
     """
-    import gc
-
     inner = dict.fromkeys(map(id, nodes), 0)
     for node in nodes:
-        for part in map(id, gc.get_referents(node)):
+        for part in map(id, _parts(node)):
             if part in inner:
                 inner[part] += 1
     node = None
