@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
+from pytest_memleak.monitor.gc_watch import full_collections
+
 _Found = TypeVar("_Found")
 
 # To ask so many for their types takes half the time of listing a million.
@@ -133,7 +135,7 @@ class _Count:
         self._places: dict[int, int] = {}
         self._at = 0
         self._anchors: list[int] = []
-        self._collections = _full_collections()
+        self._collections = full_collections()
 
     def take(self, size: int) -> Census | None:
         """Count in pieces of this size; None where the order has changed in between."""
@@ -150,7 +152,7 @@ class _Count:
 
     def _piece(self, size: int) -> tuple[list[type], list[type], bool] | None:
         """The types of the next objects; with the last of the oldest generation come the younger ones."""
-        if self._collections != _full_collections():
+        if self._collections != full_collections():
             return None
         objects = gc.get_objects(generation=_OLDEST)
         start = self._start(objects)
@@ -182,10 +184,6 @@ class _Count:
                 self._types.update(zip(map(id, part), part, strict=True))
             if place != _YOUNG:
                 self._places.update(dict.fromkeys(counts, place))
-
-
-def _full_collections() -> int:
-    return int(gc.get_stats()[_OLDEST]["collections"])
 
 
 def undisturbed(work: Callable[[], _Found]) -> _Found:

@@ -17,6 +17,12 @@ from pytest_memleak.model_monitor import Collection
 
 GENERATIONS: Final = 3
 
+
+def full_collections() -> int:
+    """How many of all generations there were in this process, whoever listened."""
+    return int(gc.get_stats()[GENERATIONS - 1]["collections"])
+
+
 # Between two readings, 5 s apart, a service that allocates as fast as it can makes some 5,000 collections of the
 # youngest generation. Of more, the oldest are not handed out one by one; the totals have them.
 _PENDING: Final = 8_192

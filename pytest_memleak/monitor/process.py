@@ -12,6 +12,7 @@ from collections.abc import Callable
 import psutil
 
 from pytest_memleak.model_monitor import Reading
+from pytest_memleak.monitor.gc_watch import full_collections
 from pytest_memleak.probes.catalogue import Blind, native_probe
 from pytest_memleak.probes.live import pymalloc_probe
 
@@ -63,15 +64,15 @@ class Figures:
             vms_bytes=vms,
             live_bytes=self.live(),
             in_flight=in_flight,
-            full_collections=_full_collections(),
+            full_collections=_known_collections(),
         )
 
 
-def _full_collections() -> int:
+def _known_collections() -> int:
     """How many there were; -1 where none will come, and from 3.14 on, which collects a large heap piece by piece."""
     if sys.version_info >= (3, 14) or not gc.isenabled():
         return -1
-    return int(gc.get_stats()[2]["collections"])
+    return full_collections()
 
 
 def _native_or_none() -> Callable[[], int] | None:

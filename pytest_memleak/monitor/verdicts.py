@@ -64,7 +64,8 @@ class _Shares:
 
 def judged(readings: Sequence[Reading], columns: Columns, thresholds: Thresholds) -> Judged:
     """Judge `readings`, n of them, with the n cumulative finished requests of each endpoint in `columns`."""
-    rss = judge_track(_track("RSS", readings, [one.rss_bytes for one in readings]), thresholds)
+    clock = [one.t - readings[0].t for one in readings]
+    rss = judge_track(_track("RSS", clock, [one.rss_bytes for one in readings]), thresholds)
     # While allocations are traced the live heap is not known.
     known = [at for at, one in enumerate(readings) if one.live_bytes >= 0]
     if not known:
@@ -97,12 +98,12 @@ def _heap(
     cache does by itself.
     """
     clock = [one.t - readings[0].t for one in readings]
-    levels = [float(one.live_bytes) for one in readings]
-    found = judge_track(Track(name="live heap", times_s=tuple(clock), levels=tuple(levels)), thresholds)
+    levels = [one.live_bytes for one in readings]
+    found = judge_track(_track("live heap", clock, levels), thresholds)
     note: tuple[str, ...] = ()
     if found.outcome is not Outcome.LEAK and shares.blamed:
         busy = _request_clock(clock, columns, shares.blamed)
-        again = judge_track(Track(name="live heap", times_s=tuple(busy), levels=tuple(levels)), thresholds)
+        again = judge_track(_track("live heap", busy, levels), thresholds)
         if again.outcome is Outcome.LEAK:
             found, quiet_s = again, clock[-1] - clock[busy.index(busy[-1])]
             clock = busy
@@ -144,6 +145,7 @@ def _doubt(readings: Sequence[Reading], clock: Sequence[float], held_bytes: floa
     # Where the requests have ended, the clock of the verdict has, too: it has not seen what came after.
     if clock[-1] == clock[-_LEVEL] and not stays(len(readings) - _LEVEL, first):
         return _GIVEN_BACK
+    # Of a quarter the median: a single reading is one moment's chance.
     quarter = len(readings) // 4
     inside = [float(np.median([one.in_flight for one in part])) for part in (readings[:quarter], readings[-quarter:])]
     if held_bytes * (inside[1] - inside[0]) >= _STAYS * bytes_per_s * clock[-1]:
@@ -161,9 +163,8 @@ def _doubt(readings: Sequence[Reading], clock: Sequence[float], held_bytes: floa
     return "" if stays(collected[-1], early) else _COLLECTED
 
 
-def _track(name: str, readings: Sequence[Reading], levels: Sequence[float]) -> Track:
-    begun = readings[0].t
-    return Track(name=name, times_s=tuple(one.t - begun for one in readings), levels=tuple(map(float, levels)))
+def _track(name: str, clock: Sequence[float], levels: Sequence[int]) -> Track:
+    return Track(name=name, times_s=tuple(clock), levels=tuple(map(float, levels)))
 
 
 def _attributed(readings: Sequence[Reading], columns: Columns) -> _Shares:
