@@ -232,6 +232,18 @@ def test_counts_that_leak_one_by_one_are_convicted() -> None:
     assert found.rate.low < 1 / 30 < found.rate.high
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_straight_line_is_convicted_though_a_small_warm_up_seems_to_last_for_half_the_run(seed: int) -> None:
+    """By a clock that goes with the requests readings lie close together at first, where the machine is busy."""
+    steps = np.where(np.arange(67) < 29, 0.45, 1.3) * np.random.default_rng(seed).uniform(0.7, 1.3, 67)
+    times = np.cumsum(steps) * 7 / steps.sum()
+    noise = np.random.default_rng(seed).normal(0, 500, 67)
+    levels = 1_360_000 * times + 300_000 * (1 - np.exp(-times / 0.8)) + noise
+    assert judge(times.tolist(), levels.tolist(), 16_667).outcome is LEAK
+    filling = 9_000_000 * (1 - np.exp(-times / 7)) + noise
+    assert judge(times.tolist(), filling.tolist(), 16_667).shape == "fading"
+
+
 def test_readings_at_odd_times() -> None:
     rng = np.random.default_rng(3)
     times = np.cumsum(rng.exponential(1, 300))

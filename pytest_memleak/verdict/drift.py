@@ -165,7 +165,7 @@ def _shape(window: Window) -> Shape:
     if _fading(window):
         return "fading"
     if _sustained(window):
-        return "linear" if window.settled else "fading" if window.faded else "late"
+        return "linear" if window.settled or _straight(window) else "fading" if window.faded else "late"
     if window.rate.high < 0:
         return "flat"
     most = int(np.argmax(window.quarters))
@@ -181,12 +181,29 @@ def _shape(window: Window) -> Shape:
 
 def _sustained(window: Window) -> bool:
     """Growth in each quarter, and as fast in the second half as in the first."""
-    margin = _LATE_SURE * math.hypot(standard_error(window.late), _LATE_SHARE * standard_error(window.early))
     return (
         window.rate.low > 0
         and bool(np.all(window.quarters >= _QUARTER_SHARE * window.rate.value))
-        and window.late.value - _LATE_SHARE * window.early.value > margin
+        and _lasts(window, _LATE_SHARE)
         and window.fall <= _SAWTOOTH_SHARE * window.gained
+    )
+
+
+def _lasts(window: Window, share: float) -> bool:
+    """Whether the second half grows at this share of the first's rate at least, beyond doubt (95 %)."""
+    margin = _LATE_SURE * math.hypot(standard_error(window.late), share * standard_error(window.early))
+    return window.late.value - share * window.early.value > margin
+
+
+def _straight(window: Window) -> bool:
+    """Whether it is all one where the warm-up ended: no slower growth before it, and no bend after it.
+
+    A cache that filled before would go on to slow down within the window.
+    """
+    return (
+        window.before is not None
+        and window.before >= _FADING_SHARE * window.rate.value
+        and _lasts(window, _FADING_SHARE)
     )
 
 

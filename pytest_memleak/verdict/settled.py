@@ -104,11 +104,16 @@ class Window:
     stalled: bool
     """Whether the last readings fall behind the line through those before."""
 
-    faded: bool
-    """Whether the part cut off was long, and grew faster: the warm-up may be a cache that still fills."""
+    before: float | None
+    """The rate of what came just before, where the part cut off was long; else None."""
 
     settled: bool
     """Whether the warm-up was over before the half of the run, where the search for its end gives up."""
+
+    @property
+    def faded(self) -> bool:
+        """Whether the part cut off was long, and grew faster: the warm-up may be a cache that still fills."""
+        return self.before is not None and self.before > self.rate.value
 
 
 def settled_window(times: Floats, values: Floats) -> Window:
@@ -141,7 +146,7 @@ def settled_window(times: Floats, values: Floats) -> Window:
         fall=float(np.max(np.maximum.accumulate(everything) - everything)),
         scatter=scatter,
         stalled=_stalled(xs, ys),
-        faded=start > _LONG_WARM_UP * times.size and _rate_before(times, values, start) > rate.value,
+        before=_rate_before(times, values, start) if start > _LONG_WARM_UP * times.size else None,
         settled=settled,
     )
 
