@@ -9,6 +9,8 @@ import tracemalloc
 import weakref
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 from fastapi import FastAPI
 from monitor_support import ask, scope_of
@@ -335,6 +337,59 @@ def test_costly_looks_one_at_a_time_and_for_a_share_of_the_time() -> None:
         asyncio.run(costly.run(lambda: None))
     assert refused.value.wait_s == pytest.approx(20, rel=0.01)
     clock.now += refused.value.wait_s + 1
+    assert asyncio.run(costly.run(lambda: 7))[0] == 7
+
+
+def test_a_look_takes_none_of_the_threads_of_the_program() -> None:
+    release = threading.Event()
+
+    async def none_left() -> int:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, release.wait, 60)
+            await anyio.sleep(0.01)
+            threads = threading.active_count()
+            try:
+                found, _ = await Costly().run(threading.get_ident)
+                assert threading.active_count() == threads
+            finally:
+                release.set()
+        return found
+
+    assert asyncio.run(none_left()) != threading.get_ident()
+
+
+def test_a_look_that_nobody_waits_for_any_more_is_under_way_until_it_is_over() -> None:
+    costly, inside, release = Costly(), threading.Event(), threading.Event()
+
+    def look() -> None:
+        inside.set()
+        assert release.wait(60)
+
+    async def given_up() -> None:
+        first = asyncio.ensure_future(costly.run(look))
+        await asyncio.to_thread(until, inside.is_set, "the look begins")
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        with pytest.raises(Busy, match="under way"):
+            await costly.run(lambda: None)
+        release.set()
+        await asyncio.to_thread(until, lambda: not costly._turn.locked(), "the look is over")
+        assert (await costly.run(lambda: 7))[0] == 7
+
+    asyncio.run(given_up())
+
+
+def test_where_no_thread_can_be_had_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    costly = Costly()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        with pytest.raises(Busy, match="none can be had here"):
+            asyncio.run(costly.run(lambda: None))
     assert asyncio.run(costly.run(lambda: 7))[0] == 7
 
 

@@ -14,11 +14,10 @@ import psutil
 from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from pytest_memleak.monitor import answers, collecting, found
-from pytest_memleak.monitor.costly import Busy, Costly
+from pytest_memleak.monitor.costly import Busy, Costly, Watched
 from pytest_memleak.monitor.growth import SHOWN, Declined, Growth
 from pytest_memleak.monitor.guard import Guard
 from pytest_memleak.monitor.state import Monitor
@@ -146,7 +145,9 @@ class Endpoints:
     async def trace(self, order: answers.TracingOrder | None = None) -> Response:
         """Trace allocations for a limited time, of which `snapshot` then tells; it slows the program meanwhile."""
         order = order or answers.TracingOrder(seconds=60, frames=1)
-        await run_in_threadpool(self.tracing.switch, order.seconds, order.frames)
+        switching = Watched(functools.partial(self.tracing.switch, order.seconds, order.frames))
+        switching.start()
+        await switching.found()
         begun = time.perf_counter()
         answer = {
             "tracing": self.tracing.is_on,
