@@ -20,7 +20,7 @@ from pytest_memleak.agent.traffic import Ticket
 from pytest_memleak.model_monitor import OTHERS, UNMATCHED, Collection, Reading, Sample
 from pytest_memleak.monitor import setup_memory_monitoring, teardown
 from pytest_memleak.monitor.collector import Collector
-from pytest_memleak.monitor.costly import Busy, Costly
+from pytest_memleak.monitor.costly import Busy, Costly, LookThread
 from pytest_memleak.monitor.gc_watch import GcWatch
 from pytest_memleak.monitor.process import Figures
 from pytest_memleak.monitor.requests import Requests, endpoint_of
@@ -312,7 +312,7 @@ class Clock:
 
 def test_costly_looks_one_at_a_time_and_for_a_share_of_the_time() -> None:
     clock = Clock()
-    costly = Costly(clock)
+    costly = Costly(LookThread(), clock)
     inside, release = threading.Event(), threading.Event()
 
     def look() -> str:
@@ -343,24 +343,28 @@ def test_costly_looks_one_at_a_time_and_for_a_share_of_the_time() -> None:
 def test_a_look_takes_none_of_the_threads_of_the_program() -> None:
     release = threading.Event()
 
-    async def none_left() -> int:
+    async def none_left() -> None:
         anyio.to_thread.current_default_thread_limiter().total_tokens = 1
         async with anyio.create_task_group() as group:
             group.start_soon(anyio.to_thread.run_sync, release.wait, 60)
             await anyio.sleep(0.01)
-            threads = threading.active_count()
             try:
-                found, _ = await Costly().run(threading.get_ident)
-                assert threading.active_count() == threads
+                thread = LookThread()
+                first, _ = await Costly(thread).run(threading.get_ident)
+                second, _ = await Costly(thread).run(threading.get_ident)
+                assert first == second != threading.get_ident()
             finally:
                 release.set()
-        return found
+        thread.end()
+        running = lambda: {one.ident for one in threading.enumerate()}  # noqa: E731
+        await asyncio.to_thread(until, lambda: first not in running(), "the thread ends")
+        assert (await Costly(thread).run(lambda: 7))[0] == 7
 
-    assert asyncio.run(none_left()) != threading.get_ident()
+    asyncio.run(none_left())
 
 
 def test_a_look_that_nobody_waits_for_any_more_is_under_way_until_it_is_over() -> None:
-    costly, inside, release = Costly(), threading.Event(), threading.Event()
+    costly, inside, release = Costly(LookThread()), threading.Event(), threading.Event()
 
     def look() -> None:
         inside.set()
@@ -385,7 +389,7 @@ def test_where_no_thread_can_be_had_that_is_said(monkeypatch: pytest.MonkeyPatch
     def refused(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    costly = Costly()
+    costly = Costly(LookThread())
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refused)
         with pytest.raises(Busy, match="none can be had here"):
@@ -401,7 +405,7 @@ def test_a_stall_is_told() -> None:
     def failing() -> None:
         raise LookupError("in the thread")
 
-    _, stalled_ms = asyncio.run(Costly().run(stall))
+    _, stalled_ms = asyncio.run(Costly(LookThread()).run(stall))
     assert stalled_ms > 20
     with pytest.raises(LookupError):
-        asyncio.run(Costly().run(failing))
+        asyncio.run(Costly(LookThread()).run(failing))

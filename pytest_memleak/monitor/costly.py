@@ -4,8 +4,8 @@ A thread of its own does not hide work from the event loop: the interpreter's lo
 loop's longest stall is measured, in the loop, and is part of the answer.
 
 That thread is none of the program's: those may all be taken by requests that hang, which is when somebody looks. And it
-ends with its work, since the C library keeps some of what a thread has freed for that thread: in the program's forty
-threads that adds up to a megabyte, which the next readings of the live heap would take for growth.
+is always the same one, since the C library keeps some of what a thread has freed for that thread: in the program's
+forty that added up to a megabyte, which the readings of the live heap would show as growth.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
 import anyio
@@ -39,10 +39,57 @@ class Busy(Exception):
         self.wait_s = wait_s
 
 
+class LookThread:
+    """The one thread in which a process looks at itself. It begins with the first look."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """A forked child begins anew."""
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memleak-look")
+
+    def end(self) -> None:
+        """Let the thread end with what it does; another look begins another."""
+        self._executor.shutdown(wait=False)
+        self.forget()
+
+    def begin(self, work: Callable[[], _Found]) -> Look[_Found]:
+        """Do it there, in its turn. Raises Busy where the process may have no more threads."""
+        begun_s = time.perf_counter()
+        try:
+            return Look(self._executor.submit(work), begun_s)
+        except RuntimeError as error:
+            self.end()  # else the next look would find this one before it
+            raise Busy(f"a look takes a thread, and none can be had here: {error}", 1.0) from error
+
+
+class Look(Generic[_Found]):
+    """One that is under way. Who stops waiting for it does not stop it."""
+
+    def __init__(self, future: Future[_Found], begun_s: float) -> None:
+        """`begun_s`: from before the thread began, which may have the interpreter before anybody waits."""
+        self._future = future
+        self._begun_s = begun_s
+
+    async def found(self) -> tuple[_Found, float]:
+        """What it found, and by how many milliseconds it stalled the event loop at most; raises what it raised."""
+        before, longest_s = self._begun_s, 0.0
+        while not self._future.done():
+            await anyio.sleep(_TICK_S)
+            now = time.perf_counter()
+            longest_s = max(longest_s, now - before - _TICK_S)
+            before = now
+        return self._future.result(), round(longest_s * 1000, 2)
+
+
 class Costly:
     """The budget of one process. Without one (`is_free`), only one at a time."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, is_free: bool = False) -> None:
+    def __init__(
+        self, thread: LookThread, clock: Callable[[], float] = time.monotonic, *, is_free: bool = False
+    ) -> None:
+        self._thread = thread
         self._clock = clock
         self._is_free = is_free
         self.forget()
@@ -54,21 +101,19 @@ class Costly:
         self._seen_s = self._clock()
 
     async def run(self, work: Callable[[], _Found]) -> tuple[_Found, float]:
-        """Do it in a thread; gives what it found, and by how many milliseconds it stalled the event loop at most.
+        """What it found, and by how many milliseconds it stalled the event loop at most.
 
-        Raises Busy while another is done, or when the others have cost too much of late. Who stops waiting does not
-        stop the work: until that is over, it is under way.
+        Raises Busy while another is done, or when the others have cost too much of late.
         """
         if not self._turn.acquire(blocking=False):
             raise Busy("another costly look at this process is under way", 1.0)
-        watched = Watched(work, functools.partial(self._over, self._turn))
         try:
             self._account()
-            watched.start()
-        except BaseException:
+            look = self._thread.begin(functools.partial(self._look, work, self._turn))
+        except Busy:
             self._turn.release()
             raise
-        return await watched.found()
+        return await look.found()
 
     def _account(self) -> None:
         now = self._clock()
@@ -78,49 +123,12 @@ class Costly:
             wait_s = max(1.0, -self._left_s / _SHARE)
             raise Busy("the costly looks at this process have used their share of its time", wait_s)
 
-    def _over(self, turn: threading.Lock, cost_s: float) -> None:
-        self._left_s -= cost_s
-        turn.release()
-
-
-class Watched(Generic[_Found]):
-    """Some work in a thread of its own, and how long the event loop stood still meanwhile."""
-
-    def __init__(self, work: Callable[[], _Found], over: Callable[[float], object] = lambda _cost_s: None) -> None:
-        """`over` is called in that thread, with the seconds of processor time that it took."""
-        self._work = work
-        self._over = over
-        self._future: Future[_Found] = Future()
-        self._longest_s = 0.0
-        self._begun_s = 0.0
-        # A daemon: a program that ends does not wait for it.
-        self._thread = threading.Thread(target=self._run, name="memleak-look", daemon=True)
-
-    def start(self) -> None:
-        """Begin. Raises Busy where the process may have no more threads."""
-        self._begun_s = time.perf_counter()
-        try:
-            self._thread.start()
-        except RuntimeError as error:
-            raise Busy(f"a look takes a thread, and none can be had here: {error}", 1.0) from error
-
-    async def found(self) -> tuple[_Found, float]:
-        """What the work gave, and the loop's longest stall in milliseconds; raises what the work raised."""
-        # From before the thread began: it may have the interpreter before this has its first turn.
-        before = self._begun_s
-        while self._thread.is_alive():
-            await anyio.sleep(_TICK_S)
-            now = time.perf_counter()
-            self._longest_s = max(self._longest_s, now - before - _TICK_S)
-            before = now
-        return self._future.result(), round(self._longest_s * 1000, 2)
-
-    def _run(self) -> None:
+    def _look(self, work: Callable[[], _Found], turn: threading.Lock) -> _Found:
         # The thread's own time: what waits for the machine or for the interpreter costs the program nothing.
         begun = time.thread_time()
         try:
-            self._future.set_result(self._work())
-        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
-            self._future.set_exception(error)
+            return work()
         finally:
-            self._over(time.thread_time() - begun)
+            self._left_s -= time.thread_time() - begun
+            # Here, since nobody may wait for it any more.
+            turn.release()

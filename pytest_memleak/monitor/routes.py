@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, Response
 
 from pytest_memleak.monitor import answers, collecting, found
-from pytest_memleak.monitor.costly import Busy, Costly, Watched
+from pytest_memleak.monitor.costly import Busy, Costly, LookThread
 from pytest_memleak.monitor.growth import SHOWN, Declined, Growth
 from pytest_memleak.monitor.guard import Guard
 from pytest_memleak.monitor.state import Monitor
@@ -50,7 +50,7 @@ def make_router(monitor: Monitor, guard: Guard, **options: Any) -> APIRouter:
     )
     endpoints = Endpoints(monitor)
     monitor.on_fork.append(endpoints.forget)
-    monitor.on_worker_exit.append(endpoints.tracing.end)
+    monitor.on_worker_exit.append(endpoints.end)
     shown = monitor.settings.include_in_schema
     for method, path, endpoint, model in endpoints.table():
         router.add_api_route(
@@ -92,19 +92,26 @@ class Endpoints:
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
-        self._costly = Costly()
+        self._thread = LookThread()
+        self._costly = Costly(self._thread)
         # Its numbers are crunched beside the program, and no more often than there are new readings.
-        self._verdicts = Costly(is_free=True)
+        self._verdicts = Costly(self._thread, is_free=True)
         self._growth = Growth(monitor)
         self.tracing = Tracing(monitor.unjudged)
         self._process: psutil.Process | None = None
 
     def forget(self) -> None:
         """A forked child begins anew."""
+        self._thread.forget()
         self._costly.forget()
         self._verdicts.forget()
         self.tracing.forget()
         self._process = None
+
+    def end(self) -> None:
+        """The worker stops."""
+        self.tracing.end()
+        self._thread.end()
 
     def table(self) -> tuple[tuple[str, str, Callable[..., Any], Any], ...]:
         """Method, path, what answers, and the answer's shape."""
@@ -145,9 +152,8 @@ class Endpoints:
     async def trace(self, order: answers.TracingOrder | None = None) -> Response:
         """Trace allocations for a limited time, of which `snapshot` then tells; it slows the program meanwhile."""
         order = order or answers.TracingOrder(seconds=60, frames=1)
-        switching = Watched(functools.partial(self.tracing.switch, order.seconds, order.frames))
-        switching.start()
-        await switching.found()
+        # It waits for a verdict that is being made.
+        await self._thread.begin(functools.partial(self.tracing.switch, order.seconds, order.frames)).found()
         begun = time.perf_counter()
         answer = {
             "tracing": self.tracing.is_on,
