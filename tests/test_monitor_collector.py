@@ -251,7 +251,7 @@ def test_a_sampled_request_that_ran_alone() -> None:
     try:
         for _ in range(3):
             ask(app, scope_of("/keep"))
-            monitor.requests._next_sample_s = 0.0
+            monitor.requests.next_sample_s = 0.0
     finally:
         teardown(app)
     assert [(sample.endpoint, sample.is_alone) for sample in samples] == [("GET /keep", True)] * 3
@@ -285,7 +285,7 @@ def test_samples_of_requests_that_overlap_are_by_steps() -> None:
 
     try:
         asyncio.run(call(app, "/light"))
-        monitor.requests._next_sample_s = 0.0
+        monitor.requests.next_sample_s = 0.0
         asyncio.run(both())
     finally:
         teardown(app)

@@ -349,7 +349,8 @@ def test_a_port_of_its_own_without_uvicorn(
     assert not is_open(port)
 
 
-def test_a_tracked_call_knows_of_requests(watch: Callable[..., Monitor]) -> None:
+def test_a_tracked_call_knows_of_requests(watch: Callable[..., Monitor], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls.REQUESTS, "are_asked_for", True)
     app = FastAPI()
     seen: list[tuple[int, int]] = []
 

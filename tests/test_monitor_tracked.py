@@ -50,10 +50,10 @@ def test_a_call_beside_which_nothing_ran_is_weighed_exactly(function: Any, kept:
     assert (memory.calls, memory.exact_calls, memory.shared_calls, memory.raised_calls) == (5, 5, 0, 0)
     last = last_of(memory)
     assert last.bytes is not None
-    assert kept <= last.bytes <= kept + 100
-    # 3.10 enlarges what it keeps for its frames once in a while.
+    # What another call has left behind may go in this one; 3.10 enlarges what it keeps for its frames once in a while.
+    assert abs(last.bytes - kept) <= 100
     assert memory.mean_bytes is not None
-    assert kept <= memory.mean_bytes <= kept + 200
+    assert kept - 100 <= memory.mean_bytes <= kept + 200
 
 
 @needs_statistics

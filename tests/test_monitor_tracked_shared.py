@@ -160,6 +160,12 @@ def test_requests_that_had_a_turn_while_a_call_waited_are_named(
     assert "another request" not in last_of(at_once).shared_with
 
 
+def test_requests_say_that_they_are_some_once_a_function_is_tracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls.REQUESTS, "are_asked_for", False)
+    memory_tracked(clean)
+    assert calls.REQUESTS.are_asked_for
+
+
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork here")
 def test_a_forked_child_does_not_wait_for_its_parents_calls() -> None:
     steps = alone.HERE.steps

@@ -25,9 +25,12 @@ _CURRENT: Final[ContextVar[Call | None]] = ContextVar("pytest_memleak_call", def
 class Requests:
     """How whoever counts requests tells of them: `REQUESTS.seen = ...`."""
 
-    __slots__ = ("seen",)
+    __slots__ = ("are_asked_for", "seen")
 
     def __init__(self) -> None:
+        self.are_asked_for = False
+        """Whether any function is tracked: else no request has to say that it is one."""
+
         self.seen: Callable[[], tuple[int, int]] | None = None
         """How many have begun in this process, and how many are in flight."""
 

@@ -75,9 +75,7 @@ class Monitor:
         self.judged: Judged | None = None
         self.figures: Figures | None = None
         self._collector: Collector | None = None
-        self.is_running = False
-        """Whether its thread reads. Asked by each request, so no property."""
-
+        self.requests.is_running = False
         self._told: set[str] = set()
         self._starting = threading.Lock()
         self._judging = threading.Lock()
@@ -98,7 +96,7 @@ class Monitor:
             calls.REQUESTS.seen = self._requests_seen
             self._judge_at_s = time.monotonic() + judging.pause_s(0)
             self._collector = Collector(self._read_and_judge, self.settings.interval_s, self._prepare)
-            self.is_running = True
+            self.requests.is_running = True
             for listener in self.on_worker_start:
                 self._call(listener)
             self._collector.start()
@@ -107,7 +105,7 @@ class Monitor:
         """End the thread and leave the collector of garbage alone; the figures stay."""
         with self._starting:
             collector, self._collector = self._collector, None
-            self.is_running = False
+            self.requests.is_running = False
         if collector is not None:
             collector.stop()
             self.gc.stop()
@@ -161,7 +159,7 @@ class Monitor:
     @contextlib.contextmanager
     def unjudged(self) -> Iterator[None]:
         """While the judge is imported already and judges nothing: his objects are no growth of the program's."""
-        if self.is_running:
+        if self.requests.is_running:
             self._prepared.wait(_PREPARED_S)
         with self._judging:
             yield
@@ -187,6 +185,11 @@ class Monitor:
     def live(self) -> int:
         """Live heap bytes now, -1 where the allocators cannot be asked."""
         return (self.figures or Figures()).live()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its thread reads."""
+        return self.requests.is_running
 
     @property
     def latest(self) -> Reading | None:

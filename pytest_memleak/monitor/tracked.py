@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar, overload
 
 from pytest_memleak.monitor import stepwise
-from pytest_memleak.monitor.calls import Call
+from pytest_memleak.monitor.calls import REQUESTS, Call
 from pytest_memleak.monitor.figures import FunctionFigures, FunctionMemory, LastCall
 
 __all__ = [
@@ -107,6 +107,7 @@ def _track(function: Any, *, name: str | None, log_above_bytes: int | None, coll
     tracked.memory = memory
     with _TURN:
         _FUNCTIONS.add(memory)
+    REQUESTS.are_asked_for = True
     return tracked
 
 
