@@ -137,6 +137,9 @@ class SoakResult:
     uss_bytes: tuple[float, ...] = ()
     """The unique set size of all processes at the beginning of the load and at its end; empty where it is not read."""
 
+    cores: float | None = None
+    """Processor time by the second: what a watch knows of the load that it does not see. None for a soak."""
+
     notes: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
     failure: str = ""

@@ -105,6 +105,9 @@ class WatchResult:
     """Which figure was judged: "RSS", or "USS"."""
 
     processes: tuple[TrackVerdict, ...] = ()
+    cores: float | None = None
+    """Processor time by the second, of all processes together; None where it was not read."""
+
     made_of: tuple[tuple[str, float], ...] = ()
     """The growth by kind (heap, mapped files, shared, swap), bytes."""
 

@@ -75,6 +75,28 @@ def test_growth_above_the_limit_is_not_fixed_even_where_the_run_failed_or_ended_
         assert (found.answer, found.why) == ("not fixed", "it grows 2.5 MB/min, between 2 and 3; limit 1")
 
 
+@pytest.mark.parametrize(
+    "cores_before, cores_after, answer",
+    [
+        (0.3, 0.1, "fixed"),
+        (0.3, 0.0999, "can't tell"),
+        (0.3, 0.9, "fixed"),
+        (None, 0.001, "fixed"),
+        (0.3, None, "fixed"),
+        (0.0, 0.0, "fixed"),
+    ],
+)
+def test_a_watch_of_a_process_that_did_much_less_proves_no_fix(
+    cores_before: float | None, cores_after: float | None, answer: str
+) -> None:
+    found = verify(before(cores=cores_before), after(cores=cores_after), 1.0)
+    assert found.answer == answer
+    if answer != "fixed":
+        assert found.why.startswith("the process used 10.0% of a core after, 30.0% before: ")
+    # Growth is growth, however little was done.
+    assert verify(before(cores=0.3), after(between(2.0, 3.0), cores=0.0), 1.0).answer == "not fixed"
+
+
 def test_an_inconclusive_run_cannot_tell_however_little_it_grew() -> None:
     found = verify(before(), after(outcome=Outcome.INCONCLUSIVE, why="it ended early"), 1.0)
     assert (found.answer, found.why) == ("can't tell", "it ended early; soak for longer")

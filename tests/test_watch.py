@@ -66,6 +66,38 @@ class Scripted:
         return []
 
 
+def busy(seconds: list[dict[int, float]], *, step_s: float = 5.0) -> Seen:
+    """A flat watch in which process `pid` had used so much processor time at each step; -1 where it is not known."""
+    found = Seen(1)
+    for at, row in enumerate(seconds):
+        readings = tuple(dataclasses.replace(one(pid, 50 * MIB), cpu_s=used) for pid, used in row.items())
+        found.add(Snapshot(t=1_000 + at * step_s, readings=readings))
+    return found
+
+
+def test_the_processor_time_of_all_processes_is_told_by_the_second() -> None:
+    # What a process used before it was seen does not count; one that ended used what it had.
+    assert busy([{1: 7.0, 2: 100.0}, {1: 8.0, 2: 101.0}, {1: 9.0, 3: 5.0}]).cores == pytest.approx(0.3)
+    assert busy([{1: -1.0}, {1: -1.0}]).cores is None
+    assert busy([{1: 7.0}]).cores is None
+    again = busy([{1: 7.0}, {1: 8.006}])
+    snapshot = Snapshot(t=5.0, readings=(dataclasses.replace(one(1, MIB), cpu_s=8.006),))
+    assert replayed(record(snapshot)).readings[0].cpu_s == 8.01
+    early = {"t": 5.0, "processes": [[1, 0.0, "python", MIB, 0]]}
+    assert replayed(early).readings[0].cpu_s == -1
+    assert again.cores == pytest.approx(0.2012)
+
+
+@pytest.mark.parametrize("used_s, is_told", [(0.4, True), (0.6, False), (-1.0, False)])
+def test_a_process_without_growth_that_did_nothing_is_told(used_s: float, is_told: bool) -> None:
+    plan = Plan(duration_s=100.0, interval_s=1.0)
+    found = judge(
+        busy([{1: used_s * at / 100 if used_s >= 0 else -1.0} for at in range(101)], step_s=1.0), plan, target="1"
+    )
+    assert found.verdict.outcome is Outcome.CLEAN
+    assert any("of a core meanwhile" in note for note in found.notes) is is_told
+
+
 def watch(rows: list[dict[int, float]], end: BaseException | None = None, **values: Any) -> WatchResult:
     plan = Plan(**{"duration_s": 5.0 * (len(rows) - 1 or 1), "interval_s": 5.0, **values})
     return follow(Scripted(rows, end), plan)

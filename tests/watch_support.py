@@ -10,15 +10,20 @@ from collections.abc import Iterator
 
 import psutil
 
-# Says "ready" once the first megabyte is there, then keeps MB_PER_MIN more until it is killed.
+# Says "ready" once the first megabyte is there, then makes MB_PER_MIN more until it is killed, and keeps it or does not.
 _PROGRAM = """
 import multiprocessing, sys, time
-rate, children = float(sys.argv[1]), int(sys.argv[2])
+rate, children, is_fixed = float(sys.argv[1]), int(sys.argv[2]), bool(sys.argv[3])
 def work(rate):
-    kept, started = [bytearray(b"x") * 1_000_000], time.monotonic()
+    kept, made, started = [bytearray(b"x") * 1_000_000], 0, time.monotonic()
+    while sys.argv[4] == "idle":
+        time.sleep(600)
     while True:
-        while len(kept) * 20_000 < rate * 1e6 / 60 * (time.monotonic() - started):
+        while made * 20_000 < rate * 1e6 / 60 * (time.monotonic() - started):
+            made += 1
             kept.append(bytearray(b"x") * 20_000)
+            if is_fixed:
+                kept.pop()
         time.sleep(0.02)
 if __name__ == "__main__":
     for _ in range(children):
@@ -29,9 +34,14 @@ if __name__ == "__main__":
 
 
 @contextlib.contextmanager
-def keeping(mb_per_min: float, children: int = 0, mark: str = "") -> Iterator[subprocess.Popen[str]]:
-    """A process that keeps so much more each minute, or whose children do; `mark` is a word of its command line."""
-    command = [sys.executable, "-c", _PROGRAM, str(mb_per_min), str(children), mark]
+def keeping(
+    mb_per_min: float, children: int = 0, mark: str = "", *, is_fixed: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that keeps so much more each minute, or whose children do; `mark` is a word of its command line.
+
+    One that `is_fixed` does the same, and keeps nothing. With the mark "idle" it does nothing.
+    """
+    command = [sys.executable, "-c", _PROGRAM, str(mb_per_min), str(children), "fixed" if is_fixed else "", mark]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

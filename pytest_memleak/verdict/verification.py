@@ -12,6 +12,10 @@ from pytest_memleak.units import format_rate
 # A load that was lighter by less than this says as much: Locust's own rates differ by a few per cent.
 _AS_MUCH: Final = 0.9
 
+# A watch from outside sees no requests. A process that uses less of the processor than this share of what it used
+# before was not called as often: a fix of a leak seldom makes the work itself three times as cheap.
+_AS_BUSY: Final = 1 / 3
+
 
 def verify(before: SoakResult | None, after: SoakResult, limit_mb_per_min: float) -> Verification:
     """Fixed when the run after stays within the limit, at the load of the run before, and proves it.
@@ -76,9 +80,19 @@ def _answer(
             return "can't tell", f"the run after never called {', '.join(missed)}, which leaked before"
         if before.outcome is not Outcome.LEAK:
             return "can't tell", f"the run before shows no leak that could be fixed ({before.outcome.value})"
+        if _is_idle(before, after):
+            return "can't tell", (
+                f"the process used {after.cores:.1%} of a core after, {before.cores:.1%} before:"
+                " it may not have been called as often; watch it under the same traffic"
+            )
         was = f"it grew {format_rate(before.growth.value)} MB/min"
         return "fixed", f"{was}, and now no faster than {format_rate(max(0.0, growth.high))} (99 %); {rule}"
     return "fixed", f"it grows no faster than {format_rate(max(0.0, growth.high))} MB/min (99 %); {rule}"
+
+
+def _is_idle(before: SoakResult, after: SoakResult) -> bool:
+    """Whether a watch after the fix saw much less work than the one before it."""
+    return before.cores is not None and after.cores is not None and after.cores < _AS_BUSY * before.cores
 
 
 def _changes(before: SoakResult | None, after: SoakResult) -> list[EndpointChange]:

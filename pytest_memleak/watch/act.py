@@ -255,6 +255,7 @@ def as_soak(result: WatchResult) -> SoakResult:
         workers=len(result.processes),
         readings=verdict.readings,
         curves=result.curves,
+        cores=result.cores,
         notes=result.notes,
         events=result.events,
         folder=result.folder,

@@ -18,6 +18,9 @@ _MOST_FORECAST_S: Final = 366 * 24 * 3600.0
 _WORTH_A_NOTE: Final = 0.05
 """Of the final memory: below it, what came later explains nothing."""
 
+_IDLE_CORES: Final = 0.005
+"""A server that waits uses 0.1 to 0.3 % of a core."""
+
 _SHOWN_PROCESSES: Final = 500
 """Lives judged one by one: those that changed most. The tree as a whole has them all."""
 
@@ -43,6 +46,10 @@ def judge(
             *notes,
             f"{late}{'' if began > 1 else 's'} {format_bytes(held)} of the final RSS: not growth of the others",
         )
+    cores = seen.cores
+    if verdict.outcome is Outcome.CLEAN and cores is not None and cores < _IDLE_CORES:
+        idle = f"it used {cores:.1%} of a core meanwhile: if nobody called it, no leak could show"
+        notes = (*notes, f"{idle}; watch it under its traffic")
     return WatchResult(
         target=target,
         verdict=verdict,
@@ -52,6 +59,7 @@ def judge(
         seconds=seen.seconds,
         wanted_seconds=plan.duration_s,
         interval_s=plan.interval_s,
+        cores=cores,
         basis="RSS",
         processes=tuple(judge_track(track, plan.thresholds) for track in _most_changed(tracks)),
         made_of=made_of,

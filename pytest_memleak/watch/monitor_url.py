@@ -51,4 +51,6 @@ def _reading(found: Any) -> Reading:
         pid=int(found["pid"]), created_s=float(found["created_s"]), name="worker",
         rss=int(found["rss_bytes"]), vms=int(found["vms_bytes"]),
         threads=int(found["threads"]), fds=int(found["fds"] if found["fds"] is not None else -1),
+        # A monitor of another version may not tell it.
+        cpu_s=float(found.get("cpu_user_s", -1)) + float(found.get("cpu_system_s", 0)),
     )  # fmt: skip

@@ -21,7 +21,7 @@ _CLOCK_S: Final = 2.0
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One process at one moment. Sizes in bytes; fds is -1 where it may not be read."""
+    """One process at one moment. Sizes in bytes; fds and cpu_s are -1 where they may not be read."""
 
     pid: int
     created_s: float
@@ -30,6 +30,8 @@ class Reading:
     vms: int
     threads: int
     fds: int
+    cpu_s: float = -1.0
+    """Processor time since it began."""
 
     @property
     def life(self) -> tuple[int, float]:
@@ -121,6 +123,7 @@ def _read(process: psutil.Process, *, details: bool) -> Reading | None:
     memory = process.memory_info()
     if memory.rss == 0 and process.status() == psutil.STATUS_ZOMBIE:
         return None
+    times = process.cpu_times()
     threads, fds = 0, -1
     if details:
         threads = process.num_threads()
@@ -130,5 +133,5 @@ def _read(process: psutil.Process, *, details: bool) -> Reading | None:
             fds = -1
     return Reading(
         pid=process.pid, created_s=process.create_time(), name=process.name(),
-        rss=memory.rss, vms=memory.vms, threads=threads, fds=fds,
+        rss=memory.rss, vms=memory.vms, threads=threads, fds=fds, cpu_s=times.user + times.system,
     )  # fmt: skip

@@ -68,6 +68,7 @@ class Seen:
         self.more_events = 0
         self._lines: dict[tuple[int, float], _Line] = {}
         self._names: dict[tuple[int, float], str] = {}
+        self._cpu: dict[tuple[int, float], tuple[float, float]] = {}
         self._total = _Line()
         self._present: set[tuple[int, float]] = set()
 
@@ -92,6 +93,9 @@ class Seen:
         for reading in snapshot.readings:
             self._names.setdefault(reading.life, f"{reading.pid} {reading.name}")
             self._lines.setdefault(reading.life, _Line()).add(t, reading.rss)
+            if reading.cpu_s >= 0:
+                first = self._cpu.get(reading.life, (reading.cpu_s,))[0]
+                self._cpu[reading.life] = (first, reading.cpu_s)
 
     def happened(self, words: str) -> None:
         """Note an event, at the time of the last snapshot."""
@@ -107,6 +111,13 @@ class Seen:
             for life, line in self._lines.items()
             if len(line.times)
         ]
+
+    @property
+    def cores(self) -> float | None:
+        """The processor time of all of them together by the second; None where it could not be read."""
+        if not self._cpu or self.seconds <= 0:
+            return None
+        return sum(last - first for first, last in self._cpu.values()) / self.seconds
 
     def later(self) -> tuple[int, float]:
         """How many of the present processes were not there at first, and what they hold in bytes."""
@@ -133,7 +144,9 @@ def record(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "kind": "tree",
         "t": round(snapshot.t, 3),
-        "processes": [[one.pid, one.created_s, one.name, one.rss, one.vms] for one in snapshot.readings],
+        "processes": [
+            [one.pid, one.created_s, one.name, one.rss, one.vms, round(one.cpu_s, 2)] for one in snapshot.readings
+        ],
     }
 
 
@@ -143,8 +156,16 @@ def replayed(values: Mapping[str, Any]) -> Snapshot:
         t=float(values["t"]),
         readings=tuple(
             Reading(
-                pid=int(pid), created_s=float(created), name=str(name), rss=int(rss), vms=int(vms), threads=0, fds=-1
+                pid=int(pid),
+                created_s=float(created),
+                name=str(name),
+                rss=int(rss),
+                vms=int(vms),
+                threads=0,
+                fds=-1,
+                cpu_s=float(*cpu or (-1,)),
             )
-            for pid, created, name, rss, vms in values["processes"]
+            # Early records have no processor time.
+            for pid, created, name, rss, vms, *cpu in values["processes"]
         ),
     )
