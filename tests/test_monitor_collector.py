@@ -340,6 +340,10 @@ def test_costly_looks_one_at_a_time_and_for_a_share_of_the_time() -> None:
     assert asyncio.run(costly.run(lambda: 7))[0] == 7
 
 
+def is_running(thread: int) -> bool:
+    return thread in {one.ident for one in threading.enumerate()}
+
+
 def test_a_look_takes_none_of_the_threads_of_the_program() -> None:
     release = threading.Event()
 
@@ -356,8 +360,7 @@ def test_a_look_takes_none_of_the_threads_of_the_program() -> None:
             finally:
                 release.set()
         thread.end()
-        running = lambda: {one.ident for one in threading.enumerate()}  # noqa: E731
-        await asyncio.to_thread(until, lambda: first not in running(), "the thread ends")
+        await asyncio.to_thread(until, lambda: not is_running(first), "the thread ends")
         assert (await Costly(thread).run(lambda: 7))[0] == 7
 
     asyncio.run(none_left())

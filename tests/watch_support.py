@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import psutil
 
-# Says "ready" once the first megabyte is there, then makes MB_PER_MIN more until it is killed, and keeps it or does not.
+# Says "ready" once the first megabyte is there, then makes MB_PER_MIN more until it is killed; keeps it or does not.
 _PROGRAM = """
 import multiprocessing, sys, time
 rate, children, is_fixed = float(sys.argv[1]), int(sys.argv[2]), bool(sys.argv[3])
@@ -22,6 +22,7 @@ def work(rate):
         while made * 20_000 < rate * 1e6 / 60 * (time.monotonic() - started):
             made += 1
             kept.append(bytearray(b"x") * 20_000)
+            sum(kept[-1])  # the work itself, which costs more than fresh memory does
             if is_fixed:
                 kept.pop()
         time.sleep(0.02)
