@@ -32,7 +32,7 @@ def test_a_leak_is_told_kept_and_compared(tmp_path: Path) -> None:
     again = memleak("report", "before", folder=tmp_path)
     assert again.returncode == 1
     assert "LEAK DETECTED" in again.stdout
-    with keeping(600, children=1, is_fixed=True) as process:
+    with keeping(600, children=1, does="drop") as process:
         clean = memleak("detect", "8", "0.2", "--pid", str(process.pid), "--save", "after", "--json", folder=tmp_path)
     assert clean.returncode == 0, clean.stdout
     result = json.loads(clean.stdout)
@@ -41,7 +41,7 @@ def test_a_leak_is_told_kept_and_compared(tmp_path: Path) -> None:
     fixed = memleak("verify", "before", "after", folder=tmp_path)
     assert fixed.returncode == 0, fixed.stdout
     assert fixed.stdout.startswith("FIXED")
-    with keeping(0, mark="idle") as process:
+    with keeping(0, does="idle") as process:
         done = memleak("detect", "8", "0.2", "--pid", str(process.pid), "--save", "idle", folder=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "of a core meanwhile: if nobody called it" in " ".join(done.stdout.split())

@@ -13,7 +13,7 @@ import gc
 import sys
 import time
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 import objgraph
@@ -67,7 +67,6 @@ def path_to(
     roots: Mapping[int, str],
     ignore: Sequence[object] = (),
     passing: Sequence[int] = (),
-    clock: Callable[[], float] = time.thread_time,
 ) -> Path:
     """The shortest path from a root to `obj`. The heap must be thawed.
 
@@ -78,10 +77,10 @@ def path_to(
     ignored = [id(thing) for thing in ignore] + _own_frames()
     # What waits on a loop refers to it by the thousand and is no owner; only if nobody else is found, it is.
     for left_out in (list(passing), []) if passing else ([],):
-        deadline = clock() + _MAX_PATH_S
+        deadline = time.thread_time() + _MAX_PATH_S
 
         def is_root(candidate: object, deadline: float = deadline) -> bool:
-            if clock() > deadline:
+            if time.thread_time() > deadline:
                 raise _TimeUp
             return id(candidate) in roots or _is_program_class(candidate) or _module_of(candidate) is not None
 

@@ -109,7 +109,7 @@ class Watching:
             await self.app(scope, receive, send)
         finally:
             ticket.note_from(scope, self._router)
-            self.monitor.requests.count("WEBSOCKET", ticket)
+            self._requests.count("WEBSOCKET", ticket)
 
     async def _live(self, scope: Any, receive: Any, send: Any) -> None:
         try:

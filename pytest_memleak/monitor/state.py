@@ -159,7 +159,7 @@ class Monitor:
     @contextlib.contextmanager
     def unjudged(self) -> Iterator[None]:
         """While the judge is imported already and judges nothing: his objects are no growth of the program's."""
-        if self.requests.is_running:
+        if self.is_running:
             self._prepared.wait(_PREPARED_S)
         with self._judging:
             yield

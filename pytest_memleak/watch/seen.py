@@ -163,7 +163,7 @@ def replayed(values: Mapping[str, Any]) -> Snapshot:
                 vms=int(vms),
                 threads=0,
                 fds=-1,
-                cpu_s=float(*cpu or (-1,)),
+                cpu_s=float(cpu[0]) if cpu else -1.0,
             )
             # Early records have no processor time.
             for pid, created, name, rss, vms, *cpu in values["processes"]
