@@ -20,13 +20,12 @@ class Gate(BaseRoute):
 
     def __init__(self, router: APIRouter, guard: Guard) -> None:
         self._router = router
-        self._prefix = router.prefix
         self._guard = guard
 
     def matches(self, scope: Any) -> tuple[Match, Any]:
         """Whether a request is for the monitor."""
         # What cannot be is told apart at once: the app's requests all come by here.
-        if self._prefix in scope["path"] and scope["type"] == "http" and self._guard.is_ours(scope):
+        if self._router.prefix in scope["path"] and scope["type"] == "http" and self._guard.is_ours(scope):
             return Match.FULL, {}
         return NOT_OURS
 

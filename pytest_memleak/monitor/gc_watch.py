@@ -43,10 +43,6 @@ class Totals:
 class GcWatch:
     """Listens to the collector between `start` and `stop`."""
 
-    __slots__ = (
-        "_begun", "_callback", "_fetched", "_fetching", "_generations", "_noted", "_pauses", "_sums",
-    )  # fmt: skip
-
     def __init__(self) -> None:
         # Made once: a bound method is a new object each time it is asked for.
         self._callback = self._note
